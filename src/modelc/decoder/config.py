@@ -1,0 +1,120 @@
+"""What a decoder is, whatever file it came in: its sizes, its rotary embedding, its tokenizer.
+
+Frontends produce a `DecoderSource`; the builder turns it into the canonical graph. Weights are
+named as in Hugging Face's llama ("model.layers.0.self_attn.q_proj.weight"), matrices as stored,
+[out, in], fused ones already sliced apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from modelc.ir.weights import StoredMatrix
+
+RopeKind = Literal["default", "linear", "llama3", "yarn", "longrope"]
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary position embedding.
+
+    Attributes:
+        kind: how frequencies are scaled beyond the trained context.
+        theta: base of the frequencies.
+        dim: rotated width of a head, at most head_dim (the rest passes through).
+        factor: context extension (linear, llama3, yarn; longrope where the source gives one).
+        original_context: positions that the model was trained on before scaling (0: not given).
+        low_freq_factor, high_freq_factor: llama3.
+        beta_fast, beta_slow: yarn's ramp, in rotations.
+        attention_factor: multiplies cos and sin; None means the kind's own formula.
+        mscale, mscale_all_dim: yarn's variants of the attention factor (0: not given).
+        truncate: yarn rounds its ramp's corners to whole dimensions.
+        short_factors, long_factors: longrope, one per frequency (dim / 2).
+        frequency_divisors: divisors of the inverse frequencies as a GGUF's `rope_freqs.weight`
+            gives them; they replace the llama3 formula.
+    """
+
+    kind: RopeKind = "default"
+    theta: float = 10000.0
+    dim: int = 0
+    factor: float = 1.0
+    original_context: int = 0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    mscale: float = 0.0
+    mscale_all_dim: float = 0.0
+    truncate: bool = True
+    short_factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
+    frequency_divisors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes and constants of a decoder.
+
+    Attributes:
+        architecture: a row of `decoder.architectures.ARCHITECTURES`.
+        windows: sliding window of each layer in positions, 0 for full attention.
+        attention_scale: multiplies q . k (usually head_dim ** -0.5).
+        attention_softcap, logit_softcap: cap * tanh(x / cap); 0 for none.
+        embedding_scale: multiplies the embeddings (Gemma: sqrt(hidden)).
+        activation: of the gated feed-forward.
+        max_context: positions that the model was made for, after rope scaling.
+        tied_head: the head is the embedding's transpose.
+    """
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    norm_epsilon: float
+    rope: Rope
+    max_context: int
+    windows: tuple[int, ...]
+    attention_scale: float
+    attention_softcap: float = 0.0
+    logit_softcap: float = 0.0
+    embedding_scale: float = 1.0
+    activation: Literal["silu", "gelu_tanh", "gelu"] = "silu"
+    tied_head: bool = False
+
+
+@dataclass(frozen=True)
+class TokenizerData:
+    """A tokenizer as data.
+
+    Attributes:
+        json: the text of a `tokenizer.json` (format of the `tokenizers` package).
+        bos_id: beginning-of-text token, None if the model has none.
+        eos_ids: any of these ends generation.
+        add_bos: whether a prompt starts with `bos_id` (already done by `json`'s post-processor
+            or not: `bundle.tokenizer` adds it once).
+        chat_template: Jinja source, "" if none.
+        special: names of special tokens used by chat templates ("bos_token" -> "<s>", ...).
+    """
+
+    json: str
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    add_bos: bool
+    chat_template: str
+    special: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class DecoderSource:
+    """What a frontend hands over: configuration, weights where they lie, tokenizer."""
+
+    config: DecoderConfig
+    weights: Mapping[str, StoredMatrix]
+    tokenizer: TokenizerData

@@ -1,0 +1,59 @@
+"""Which operators are legal at which stage: an executable table, checked between passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import onnx_ir as ir
+
+from modelc.errors import ModelcError, Where
+from modelc.ir.provenance import module_of
+
+Stage = Literal["canonical", "expanded", "cpu", "htp", "htp-quantised"]
+
+_ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "Tanh", "Sigmoid", "Gelu", "Cast"}
+_SHAPING = {
+    "Concat", "Expand", "Gather", "Range", "Reshape", "Shape", "Slice", "Split", "Squeeze",
+    "Transpose", "Unsqueeze",
+}  # fmt: skip
+_LOGIC = {"And", "Or", "Not", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where"}
+_COMPOSITE = {"Attention", "RotaryEmbedding", "RMSNormalization"}
+_BASE = _ELEMENTWISE | _SHAPING | _LOGIC | {"MatMul", "Constant"}
+
+LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
+    "canonical": {"": frozenset(_BASE | _COMPOSITE)},
+    "expanded": {"": frozenset(_BASE | {"Softmax", "RMSNormalization"})},
+    "cpu": {
+        "": frozenset(_BASE | _COMPOSITE | {"Softmax", "SimplifiedLayerNormalization"}),
+        "com.microsoft": frozenset(
+            {
+                "GatherBlockQuantized", "GroupQueryAttention", "MatMulNBits",
+                "SkipSimplifiedLayerNormalization", "QuickGelu",
+            }
+        ),
+    },
+    "htp": {"": frozenset((_BASE - _LOGIC) | {"Softmax", "RMSNormalization"})},
+    "htp-quantised": {
+        "": frozenset(
+            (_BASE - _LOGIC)
+            | {"Softmax", "RMSNormalization", "QuantizeLinear", "DequantizeLinear"}
+        )
+    },
+}  # fmt: skip
+
+
+def check_legal(model: ir.Model, stage: Stage, where: Where) -> None:
+    """Check that every node is legal at `stage`.
+
+    Raises:
+        ModelcError: names the first illegal operator and its module path.
+    """
+    for node in model.graph.all_nodes():
+        if node.op_type not in LEGAL[stage].get(node.domain, frozenset()):
+            operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            raise ModelcError(
+                f"operator {operator} ({node.name}) is not legal in a {stage} graph",
+                where=Where(where.step, where.graph, module_of(node), where.path),
+                hint="this is a defect of the pass named here; report it with --dump-ir's files",
+            )

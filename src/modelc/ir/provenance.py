@@ -1,0 +1,30 @@
+"""Where a node came from: the module path of the source model, kept through every pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+MODULE = "modelc.module"  # key in a node's metadata_props
+
+
+def module_of(node: ir.Node) -> str:
+    """Return the module path of a node ("" where none is recorded)."""
+    return node.metadata_props.get(MODULE, "")
+
+
+def set_module(node: ir.Node, module: str) -> None:
+    node.metadata_props[MODULE] = module
+
+
+def inherit(new: Iterable[ir.Node], *sources: ir.Node) -> None:
+    """Give new nodes the module paths of the nodes they replace, those of fused ones joined by
+    "+"."""
+    paths: dict[str, None] = {}
+    for source in sources:
+        for path in module_of(source).split("+"):
+            paths.setdefault(path)
+    joined = "+".join(path for path in paths if path)
+    for node in new:
+        set_module(node, joined)

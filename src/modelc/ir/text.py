@@ -1,0 +1,87 @@
+"""The stable text form of a graph: one line per node, sorted attributes, no weights' bytes.
+
+It is for people (`--dump-ir`), for golden tests and for fingerprints; it is not read back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+from modelc.hashing import digest
+from modelc.ir.provenance import module_of
+from modelc.ir.weights import StoredWeight
+
+SMALL = 8  # constants up to this many elements are written out
+
+
+def to_text(model: ir.Model) -> str:
+    """Return the text form of a model; equal graphs give equal text."""
+    graph = model.graph
+    opsets = ", ".join(f"{d or 'ai.onnx'}={v}" for d, v in sorted(model.opset_imports.items()))
+    lines = [f"model opsets({opsets})"]
+    lines += [f"input  {_typed(value)}" for value in graph.inputs]
+    lines += [
+        f"weight {_typed(value)} = {_constant(value.const_value)}"
+        for _, value in sorted(graph.initializers.items())
+    ]
+    lines += [_node(node) for node in graph]
+    lines += [f"output {_typed(value)}" for value in graph.outputs]
+    return "\n".join(lines) + "\n"
+
+
+def fingerprint(model: ir.Model) -> str:
+    """Return a SHA-256 (hex) of everything that a graph computes: its text form and its constants.
+
+    Weights that lie in a source file count by their place and format, not by their bytes.
+    """
+    sha = hashlib.sha256(to_text(model).encode())
+    for name, value in sorted(model.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or isinstance(tensor, StoredWeight):
+            continue  # a stored weight's line in the text names its place
+        sha.update(name.encode() + b"=" + hashlib.sha256(tensor.tobytes()).digest())
+    return sha.hexdigest()
+
+
+def _node(node: ir.Node) -> str:
+    outputs = ", ".join(_typed(value) for value in node.outputs)
+    inputs = ", ".join("_" if value is None else f"%{value.name}" for value in node.inputs)
+    attributes = ", ".join(_attributes(node))
+    domain = f"{node.domain}." if node.domain else ""
+    line = f"{outputs} = {domain}{node.op_type}"
+    line += f"<{attributes}>({inputs})" if attributes else f"({inputs})"
+    return f"{line}  # {module_of(node)}" if module_of(node) else line
+
+
+def _attributes(node: ir.Node) -> Iterable[str]:
+    for name, attribute in sorted(node.attributes.items()):
+        value = attribute.value
+        if isinstance(value, ir.TensorProtocol):
+            yield f"{name}={_constant(value)}"
+        elif isinstance(value, float):
+            yield f"{name}={value:.9g}"
+        else:
+            yield f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}"
+
+
+def _typed(value: ir.Value) -> str:
+    kind = value.dtype.name.lower() if value.dtype is not None else "?"
+    if value.shape is None:
+        return f"%{value.name}: {kind}"
+    dims = ", ".join(str(d) if isinstance(d, int) else str(d.value or "?") for d in value.shape)
+    return f"%{value.name}: {kind}[{dims}]"
+
+
+def _constant(tensor: ir.TensorProtocol | None) -> str:
+    if tensor is None:
+        return "?"
+    if isinstance(tensor, StoredWeight):
+        source = tensor.source
+        edits = digest([source.rows, source.unpermute_heads, source.transposed, source.add])[:8]
+        return f"stored<{source.path.name}@{source.offset}, {source.format}, {edits}>"
+    if tensor.size <= SMALL:
+        return str(tensor.numpy().tolist())
+    return f"<{tensor.size} elements>"

@@ -1,0 +1,169 @@
+"""Runs vendor code in child processes: with a timeout, a kept log, and crashes turned into errors.
+
+A *worker* is a module of modelc run as `python -m MODULE job.json result.json`. It reads one JSON
+job, writes one JSON result, and may print what it likes: its output goes to the log. A worker
+reports an expected failure by raising `ModelcError` inside `serve`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelc import errors
+from modelc.errors import ModelcError, ToolFailed, Where
+
+LOG_TAIL_LINES = 12
+
+
+@dataclass(frozen=True)
+class Command:
+    """One run of a tool, as a value: what is started, where, for how long."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    log: Path
+    timeout_s: float
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended: `status` is the exit status, or minus the signal that killed it."""
+
+    status: int
+    seconds: float
+    peak_mb: float
+    timed_out: bool
+
+
+def run_command(command: Command) -> Finished:
+    """Run a command to its end; stdout and stderr go to its log. Never raises for a failed exit.
+
+    Raises:
+        ToolFailed: the program could not be started.
+    """
+    start = time.monotonic()
+    with command.log.open("ab") as log:
+        try:
+            child = subprocess.Popen(
+                command.argv,
+                cwd=command.cwd,
+                env={**os.environ, **command.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ToolFailed(f"{command.argv[0]} could not be started: {error}") from error
+        timed_out = False
+        try:
+            child.wait(command.timeout_s)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+        finally:
+            if child.poll() is None:
+                _kill_group(child)
+    return Finished(child.returncode, time.monotonic() - start, _children_peak_mb(), timed_out)
+
+
+def run_worker(
+    module: str,
+    job: Mapping[str, Any],
+    *,
+    workdir: Path,
+    timeout_s: float,
+    where: Where,
+    hint: str = "",
+) -> dict[str, Any]:
+    """Run a worker module on a JSON job in `workdir` and return its JSON result.
+
+    The log stays in `workdir/<module's last name>.log`. `hint` is shown if the worker crashes.
+
+    Raises:
+        ModelcError: as the worker raised it, with the same exit status.
+        ToolFailed: the worker crashed or ran out of time.
+    """
+    stem = module.rsplit(".", 1)[-1]
+    workdir.mkdir(parents=True, exist_ok=True)
+    log = workdir / f"{stem}.log"
+    with tempfile.TemporaryDirectory(prefix="job-", dir=workdir) as scratch:
+        job_path, result_path = Path(scratch, "job.json"), Path(scratch, "result.json")
+        job_path.write_text(json.dumps(job))
+        argv = (sys.executable, "-m", module, str(job_path), str(result_path))
+        finished = run_command(Command(argv, workdir, log, timeout_s))
+        reply = json.loads(result_path.read_text()) if result_path.exists() else {}
+    if "error" in reply:
+        kind = getattr(errors, reply["error"]["kind"])
+        place = Where(**{**reply["error"]["where"], "step": where.step})
+        raise kind(reply["error"]["message"], where=place, hint=reply["error"]["hint"])
+    if finished.status != 0 or "result" not in reply:
+        raise ToolFailed(
+            f"{stem} {_ending(finished)}; its last words:\n{tail(log)}", where=where, hint=hint
+        )
+    return dict(reply["result"])
+
+
+def serve(handle: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+    """Be a worker: read the job named on the command line, write the result or the error."""
+    job_path, result_path = Path(sys.argv[1]), Path(sys.argv[2])
+    try:
+        reply: dict[str, Any] = {"result": dict(handle(json.loads(job_path.read_text())))}
+    except ModelcError as error:
+        place = error.where
+        reply = {
+            "error": {
+                "kind": type(error).__name__,
+                "message": error.message,
+                "hint": error.hint,
+                "where": {"graph": place.graph, "module": place.module, "path": place.path},
+            }
+        }
+    partial = result_path.with_suffix(".part")
+    partial.write_text(json.dumps(reply))
+    partial.replace(result_path)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Vendor libraries crash in their static destructors; the result is safe, so skip them.
+    os._exit(0)
+
+
+def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
+    """Return the last lines of a log, indented."""
+    text = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
+    return "\n".join(f"  | {line}" for line in text) or "  | (nothing)"
+
+
+def _ending(finished: Finished) -> str:
+    if finished.timed_out:
+        return f"was stopped after {finished.seconds:.0f} s"
+    if finished.status < 0:
+        return f"crashed with {signal.Signals(-finished.status).name}"
+    return f"failed with exit status {finished.status}"
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    if hasattr(os, "killpg"):
+        os.killpg(child.pid, signal.SIGKILL)
+    else:
+        child.kill()
+    child.wait()
+
+
+def _children_peak_mb() -> float:
+    """Peak resident memory of the largest child so far, in MB (0 where it can't be told)."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
