@@ -34,7 +34,8 @@ class Encoding:
     def quantise(self, values: np.ndarray) -> np.ndarray:
         limits = np.iinfo(self.dtype)
         codes = np.rint(np.asarray(values, np.float64) / self.scale) + self.zero_point
-        return np.clip(codes, limits.min, limits.max).astype(self.dtype)
+        clipped: np.ndarray = np.clip(codes, limits.min, limits.max).astype(self.dtype)
+        return clipped
 
     def dequantise(self, codes: np.ndarray) -> np.ndarray:
         return ((codes.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)
