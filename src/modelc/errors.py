@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 
@@ -20,6 +20,10 @@ class Where:
     graph: str = ""
     module: str = ""
     path: str = ""
+
+    def at_step(self, step: str) -> Where:
+        """The same place, in `step` if it names none."""
+        return self if self.step else replace(self, step=step)
 
     def __str__(self) -> str:
         shown = (("step", self.step), ("graph", self.graph), ("module", self.module))

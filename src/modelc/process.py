@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def run_command(command: Command) -> Finished:
             timed_out = True
         finally:
             if child.poll() is None:
-                _kill_group(child)
+                kill_group(child)
     return Finished(child.returncode, time.monotonic() - start, _children_peak_mb(), timed_out)
 
 
@@ -104,12 +104,10 @@ def run_worker(
         finished = run_command(Command(argv, workdir, log, timeout_s))
         reply = json.loads(result_path.read_text()) if result_path.exists() else {}
     if "error" in reply:
-        kind = getattr(errors, reply["error"]["kind"])
-        place = Where(**{**reply["error"]["where"], "step": where.step})
-        raise kind(reply["error"]["message"], where=place, hint=reply["error"]["hint"])
+        raise decode_error(reply["error"], where.step)
     if finished.status != 0 or "result" not in reply:
         raise ToolFailed(
-            f"{stem} {_ending(finished)}; its last words:\n{tail(log)}", where=where, hint=hint
+            f"{stem} {ending(finished)}; its last words:\n{tail(log)}", where=where, hint=hint
         )
     return dict(reply["result"])
 
@@ -120,15 +118,7 @@ def serve(handle: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
     try:
         reply: dict[str, Any] = {"result": dict(handle(json.loads(job_path.read_text())))}
     except ModelcError as error:
-        place = error.where
-        reply = {
-            "error": {
-                "kind": type(error).__name__,
-                "message": error.message,
-                "hint": error.hint,
-                "where": {"graph": place.graph, "module": place.module, "path": place.path},
-            }
-        }
+        reply = {"error": encode_error(error)}
     partial = result_path.with_suffix(".part")
     partial.write_text(json.dumps(reply))
     partial.replace(result_path)
@@ -138,13 +128,31 @@ def serve(handle: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
     os._exit(0)
 
 
+def encode_error(error: ModelcError) -> dict[str, Any]:
+    """Return the JSON form in which a child hands an error to its parent."""
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "where": asdict(error.where),
+    }
+
+
+def decode_error(form: Mapping[str, Any], step: str) -> ModelcError:
+    """Return the error that a child handed over, placed in `step` if it named none."""
+    kind: type[ModelcError] = getattr(errors, form["kind"])
+    place = Where(**form["where"]).at_step(step)
+    return kind(form["message"], where=place, hint=form["hint"])
+
+
 def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
     """Return the last lines of a log, indented."""
     text = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
     return "\n".join(f"  | {line}" for line in text) or "  | (nothing)"
 
 
-def _ending(finished: Finished) -> str:
+def ending(finished: Finished) -> str:
+    """Say in words how a command that failed ended."""
     if finished.timed_out:
         return f"was stopped after {finished.seconds:.0f} s"
     if finished.status < 0:
@@ -152,7 +160,8 @@ def _ending(finished: Finished) -> str:
     return f"failed with exit status {finished.status}"
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
+def kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child that was started in a session of its own, with all that it started."""
     if hasattr(os, "killpg"):
         os.killpg(child.pid, signal.SIGKILL)
     else:

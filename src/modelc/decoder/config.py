@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from modelc.ir.tokenizer import TokenizerData as TokenizerData
 from modelc.ir.weights import StoredMatrix
 
 RopeKind = Literal["default", "linear", "llama3", "yarn", "longrope"]
@@ -87,28 +88,6 @@ class DecoderConfig:
     embedding_scale: float = 1.0
     activation: Literal["silu", "gelu_tanh", "gelu"] = "silu"
     tied_head: bool = False
-
-
-@dataclass(frozen=True)
-class TokenizerData:
-    """A tokenizer as data.
-
-    Attributes:
-        json: the text of a `tokenizer.json` (format of the `tokenizers` package).
-        bos_id: beginning-of-text token, None if the model has none.
-        eos_ids: any of these ends generation.
-        add_bos: whether a prompt starts with `bos_id` (already done by `json`'s post-processor
-            or not: `bundle.tokenizer` adds it once).
-        chat_template: Jinja source, "" if none.
-        special: names of special tokens used by chat templates ("bos_token" -> "<s>", ...).
-    """
-
-    json: str
-    bos_id: int | None
-    eos_ids: tuple[int, ...]
-    add_bos: bool
-    chat_template: str
-    special: Mapping[str, str]
 
 
 @dataclass(frozen=True)

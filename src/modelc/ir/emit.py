@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ class Sheet:
     """Nodes in the order they were written, and the initialisers they read, by name."""
 
     nodes: list[ir.Node] = field(default_factory=list)
-    initializers: dict[str, ir.Value] = field(default_factory=dict)
+    initializers: MutableMapping[str, ir.Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ _SHAPING = {
 _LOGIC = {"And", "Or", "Not", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where"}
 _COMPOSITE = {"Attention", "RotaryEmbedding", "RMSNormalization"}
 _BASE = _ELEMENTWISE | _SHAPING | _LOGIC | {"MatMul", "Constant"}
+# Static: no shape is computed, and the mask comes from outside.
+_HTP = {
+    "Add", "Concat", "Div", "Gather", "Gelu", "MatMul", "Mul", "RMSNormalization", "Reshape",
+    "Sigmoid", "Softmax", "Split", "Sub", "Tanh", "Transpose",
+}  # fmt: skip
 
 LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
     "canonical": {"": frozenset(_BASE | _COMPOSITE)},
@@ -33,13 +38,8 @@ LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
             }
         ),
     },
-    "htp": {"": frozenset((_BASE - _LOGIC) | {"Softmax", "RMSNormalization"})},
-    "htp-quantised": {
-        "": frozenset(
-            (_BASE - _LOGIC)
-            | {"Softmax", "RMSNormalization", "QuantizeLinear", "DequantizeLinear"}
-        )
-    },
+    "htp": {"": frozenset(_HTP)},
+    "htp-quantised": {"": frozenset(_HTP | {"QuantizeLinear", "DequantizeLinear"})},
 }  # fmt: skip
 
 

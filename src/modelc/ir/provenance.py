@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 MODULE = "modelc.module"  # key in a node's metadata_props
+TENSOR = "modelc.tensor"  # key in a value's metadata_props
 
 
 def module_of(node: ir.Node) -> str:
@@ -28,3 +29,13 @@ def inherit(new: Iterable[ir.Node], *sources: ir.Node) -> None:
     joined = "+".join(path for path in paths if path)
     for node in new:
         set_module(node, joined)
+
+
+def canonical_name(value: ir.Value) -> str:
+    """Return the name under which a value is known in the expanded graph, and so has encodings."""
+    return value.metadata_props.get(TENSOR, str(value.name))
+
+
+def set_canonical_name(value: ir.Value, name: str) -> None:
+    """Say that a value with another name is, or is part of, the expanded graph's `name`."""
+    value.metadata_props[TENSOR] = name

@@ -1,39 +1,147 @@
 """Graphs on disk: an ONNX file whose stored weights are references into the source's files.
 
-Such a weight is a tensor with external data whose entries are those of its `StoredMatrix`
-(`location` relative to the source's root); no weight's bytes are copied. Everything else, small
+Such a weight is a tensor with external data whose entries are the fields of its `StoredMatrix`
+(`location` relative to the source's root), so no weight's bytes are copied. Everything else, small
 as it is, lies inline.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import DecodeError
 
-from modelc.errors import BadInput, Damaged, Where
+from modelc.errors import BadInput, Damaged, ModelcError, Where
 from modelc.ir.weights import BLOCKS, StoredMatrix, StoredWeight, tensor_shape
 
-EXTERNAL: Final = onnx.TensorProto.EXTERNAL
+LARGEST_FILE: Final = 1 << 30  # a graph without its weights is far smaller
 
 
-def to_proto(model: ir.Model) -> onnx.ModelProto:
-    """Return the model as a protobuf; stored weights are external data, with no bytes read."""
+def save_graph(model: ir.Model, path: Path, source_root: Path) -> None:
+    """Write a graph whose stored weights lie in files under `source_root`.
+
+    Raises:
+        ModelcError: a weight lies somewhere else.
+    """
+    proto = to_proto(model, lambda tensor: isinstance(tensor, StoredWeight))
+    for tensor in proto.graph.initializer:
+        if is_outside(tensor):
+            weight = model.graph.initializers[tensor.name].const_value
+            assert isinstance(weight, StoredWeight)
+            _write_entries(tensor, _entries(weight.source, source_root))
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def load_graph(path: Path, source_root: Path) -> ir.Model:
+    """Read what `save_graph` wrote; `source_root` may have moved since.
+
+    Raises:
+        Damaged: the file is not a graph, or refers to what isn't there.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise Damaged("a saved graph of this size can't be", where=Where(path=str(path)))
+        proto = onnx.ModelProto.FromString(path.read_bytes())
+        if not proto.graph.node:
+            raise ValueError("it has no nodes")
+        sources = {
+            tensor.name: _source(tensor, source_root)
+            for tensor in proto.graph.initializer
+            if is_outside(tensor)
+        }
+        for tensor in proto.graph.initializer:
+            if is_outside(tensor):
+                _write_entries(tensor, {"location": tensor.name})  # the others are known only here
+        model = ir.serde.deserialize_model(proto)
+    except (DecodeError, ValueError, KeyError, TypeError, OSError, BadInput) as error:
+        raise Damaged(f"not a saved graph: {error}", where=Where(path=str(path))) from error
+    for name, source in sources.items():
+        model.graph.initializers[name].const_value = StoredWeight(source, name)
+    return model
+
+
+def to_proto(model: ir.Model, outside: Callable[[ir.TensorProtocol], bool]) -> onnx.ModelProto:
+    """Return the model as a protobuf; of initialisers that are `outside` no byte is read, they
+    are external data without a place."""
     copy = model.clone()  # shares the tensors
     for name, value in copy.graph.initializers.items():
-        if isinstance(value.const_value, StoredWeight):
-            source = value.const_value.source
+        tensor = value.const_value
+        if tensor is not None and outside(tensor):
             value.const_value = ir.ExternalTensor(
-                source.path.name,
-                source.offset,
-                None,
-                ir.DataType.FLOAT,
-                shape=ir.Shape(tensor_shape(source)),
-                name=name,
+                name, None, None, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
             )
     return ir.serde.serialize_model(copy)
+
+
+def is_outside(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_location == onnx.TensorProto.EXTERNAL
+
+
+def _entries(source: StoredMatrix, root: Path) -> dict[str, Any]:
+    try:
+        location = source.path.relative_to(root).as_posix()
+    except ValueError:
+        raise ModelcError(
+            "a weight lies outside of its source", where=Where(path=str(source.path))
+        ) from None
+    return {
+        "location": location,
+        "offset": source.offset,
+        "format": source.format,
+        "shape": source.shape,
+        "rows": source.rows,
+        "unpermute_heads": source.unpermute_heads,
+        "transposed": source.transposed,
+        "add": source.add,
+    }
+
+
+def _write_entries(tensor: onnx.TensorProto, entries: Mapping[str, Any]) -> None:
+    del tensor.external_data[:]
+    for key, value in entries.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        tensor.external_data.add(key=key, value=text)
+
+
+def _source(tensor: onnx.TensorProto, root: Path) -> StoredMatrix:
+    """Raises ValueError, TypeError or KeyError for entries that don't describe a weight."""
+    texts = {entry.key: entry.value for entry in tensor.external_data}
+    location, format = PurePosixPath(texts.pop("location")), texts.pop("format")
+    if location.is_absolute() or ".." in location.parts or "\\" in str(location):
+        raise ValueError(f"{tensor.name} lies at {location}, outside of the source")
+    if format not in BLOCKS:
+        raise ValueError(f"{tensor.name} has unknown format {format}")
+    fields = {key: json.loads(value) for key, value in texts.items()}
+    shape, rows = fields.pop("shape"), fields.pop("rows")
+    counts = [*shape, *(rows or ()), fields["offset"], fields["unpermute_heads"]]
+    if not shape or not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError(f"{tensor.name} has sizes that are no sizes: {counts}")
+    source = StoredMatrix(
+        root / location,
+        format=format,
+        shape=tuple(shape),
+        rows=tuple(rows) if rows else None,
+        **fields,
+    )
+    _check(source, tensor)
+    return source
+
+
+def _check(source: StoredMatrix, tensor: onnx.TensorProto) -> None:
+    first, last = source.rows or (0, source.row_count)
+    heads = source.unpermute_heads
+    good = (
+        source.offset + source.row_count * source.row_bytes <= source.path.stat().st_size,
+        first < last <= source.row_count,
+        not heads or (last - first) % (2 * heads) == 0,
+        tensor.data_type == onnx.TensorProto.FLOAT,
+        tuple(tensor.dims) == tensor_shape(source),
+        type(source.transposed) is bool and isinstance(source.add, int | float),
+    )
+    if not all(good):
+        raise ValueError(f"{tensor.name} is not what {source.path.name} holds")

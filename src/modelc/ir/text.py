@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+import numpy as np
 import onnx_ir as ir
 
 from modelc.hashing import digest
 from modelc.ir.provenance import module_of
-from modelc.ir.weights import StoredWeight
+from modelc.ir.weights import DerivedWeight, StoredMatrix, StoredWeight
 
 SMALL = 8  # constants up to this many elements are written out
 
@@ -35,13 +36,14 @@ def to_text(model: ir.Model) -> str:
 def fingerprint(model: ir.Model) -> str:
     """Return a SHA-256 (hex) of everything that a graph computes: its text form and its constants.
 
-    Weights that lie in a source file count by their place and format, not by their bytes.
+    Weights that lie in a source file, and tensors made of such, count by place and format, not by
+    their bytes.
     """
     sha = hashlib.sha256(to_text(model).encode())
     for name, value in sorted(model.graph.initializers.items()):
         tensor = value.const_value
-        if tensor is None or isinstance(tensor, StoredWeight):
-            continue  # a stored weight's line in the text names its place
+        if tensor is None or isinstance(tensor, (StoredWeight, DerivedWeight)):
+            continue  # its line in the text names its place
         sha.update(name.encode() + b"=" + hashlib.sha256(tensor.tobytes()).digest())
     return sha.hexdigest()
 
@@ -62,7 +64,7 @@ def _attributes(node: ir.Node) -> Iterable[str]:
         if isinstance(value, ir.TensorProtocol):
             yield f"{name}={_constant(value)}"
         elif isinstance(value, float):
-            yield f"{name}={value:.9g}"
+            yield f"{name}={np.float32(value)}"  # as a file holds it
         else:
             yield f"{name}={value!r}" if isinstance(value, str) else f"{name}={value}"
 
@@ -79,9 +81,14 @@ def _constant(tensor: ir.TensorProtocol | None) -> str:
     if tensor is None:
         return "?"
     if isinstance(tensor, StoredWeight):
-        source = tensor.source
-        edits = digest([source.rows, source.unpermute_heads, source.transposed, source.add])[:8]
-        return f"stored<{source.path.name}@{source.offset}, {source.format}, {edits}>"
+        return f"stored<{_place(tensor.source)}>"
+    if isinstance(tensor, DerivedWeight):
+        return f"{tensor.how} of <{'; '.join(_place(source) for source in tensor.sources)}>"
     if tensor.size <= SMALL:
         return str(tensor.numpy().tolist())
     return f"<{tensor.size} elements>"
+
+
+def _place(source: StoredMatrix) -> str:
+    edits = digest([source.rows, source.unpermute_heads, source.transposed, source.add])[:8]
+    return f"{source.path.name}@{source.offset}, {source.format}, {edits}"

@@ -8,6 +8,7 @@ everybody else sees float32 (`numpy()`).
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -86,7 +87,10 @@ class StoredMatrix:
         """
         total = self.row_count * self.row_bytes
         raw = np.frombuffer(_mapped(self.path), np.uint8, total, self.offset)
-        raw = raw.reshape(self.row_count, self.row_bytes)
+        if len(self.shape) == 1 and self.unpermute_heads:
+            raw = raw.reshape(self.shape[0], -1)  # a bias: each element is a row of its own
+        else:
+            raw = raw.reshape(self.row_count, self.row_bytes)
         if self.rows:
             raw = raw[self.rows[0] : self.rows[1]]
         if self.unpermute_heads:
@@ -117,6 +121,33 @@ class StoredWeight(ir.LazyTensor):
 
     def __repr__(self) -> str:
         return f"StoredWeight({self.source!r}, name={self.name!r})"
+
+
+class DerivedWeight(ir.LazyTensor):
+    """A tensor made of stored matrices, computed each time it is read, so never more than one of
+    them is in memory. `how` names the computation and its options; with the sources it is the
+    tensor's identity in the text form and in fingerprints."""
+
+    def __init__(
+        self,
+        sources: Sequence[StoredMatrix],
+        how: str,
+        make: Callable[[], np.ndarray],
+        dtype: ir.DataType,
+        shape: Sequence[int],
+        name: str | None = None,
+    ) -> None:
+        super().__init__(
+            lambda: ir.Tensor(np.ascontiguousarray(make()), dtype=dtype),
+            dtype=dtype,
+            shape=ir.Shape(shape),
+            name=name,
+        )
+        self.sources = tuple(sources)
+        self.how = how
+
+    def __repr__(self) -> str:
+        return f"DerivedWeight({self.how!r} of {self.sources!r}, name={self.name!r})"
 
 
 def tensor_shape(source: StoredMatrix) -> tuple[int, ...]:

@@ -42,6 +42,15 @@ class Generation:
 OnToken = Callable[[int], None]
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a runtime found out about its own bundle while it was verified."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
 class Runtime(Protocol):
     """A loaded bundle."""
 
@@ -60,6 +69,10 @@ class Runtime(Protocol):
         on_token: OnToken | None = None,
     ) -> Generation:
         """Generate until a stop token, `max_new_tokens` or the end of the context."""
+
+    def findings(self, token_ids: Sequence[int], logits: np.ndarray) -> Sequence[Finding]:
+        """Check what only this target can: that its ways of running agree with `logits`
+        (its own, of the verification text), that the binaries are for the right chipset, ..."""
 
     def close(self) -> None:
         """Free what is held; the runtime is unusable afterwards."""

@@ -1,0 +1,321 @@
+"""What the command line calls and what users import: compile, and bundles that run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelc.bundle.read import BundleFiles, open_bundle
+from modelc.bundle.tokenizer import Tokenizer, load_tokenizer
+from modelc.errors import BadInput, Where
+from modelc.pipeline.compile import CompileReport, compile_source, explain_source
+from modelc.pipeline.estimate import Estimate, estimate_source
+from modelc.pipeline.events import Events, ignore
+from modelc.pipeline.explain import Reason
+from modelc.pipeline.plans import files_to_run
+from modelc.pipeline.recipe import make_recipe
+from modelc.pipeline.steps import VERIFICATION_DATA
+from modelc.pipeline.store import Store
+from modelc.pipeline.verify import open_runtime, thresholds_of, verify_runtime
+from modelc.targets.runtime import Generation, Runtime, Sampling
+from modelc.verify.evaluate import Evaluation
+from modelc.verify.report import Verification
+
+if TYPE_CHECKING:
+    from modelc.bundle.manifest import Manifest
+
+StrPath = str | Path
+Prompt = str | Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class GeneratedText:
+    """Text that a bundle wrote, and what it took; rates in tokens per second."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON form that scripts rely on."""
+        return {**vars(self), "token_ids": list(self.token_ids)}
+
+
+class Bundle:
+    """A compiled model: its files, and the runtime that runs it here.
+
+    Use it as a context manager, or `close` it, to free what the runtime holds.
+    """
+
+    def __init__(self, files: BundleFiles, *, threads: int = 0, store: Store | None = None) -> None:
+        self._store = store or Store()
+        self.path = files.path
+        self.manifest: Manifest = files.manifest
+        self.report: CompileReport | None = None
+        self._threads = threads
+
+    @classmethod
+    def open(
+        cls, path: StrPath, *, threads: int = 0, check: bool = True, store: Store | None = None
+    ) -> Bundle:
+        """Open a bundle after checking every file's SHA-256 (`check=False`: sizes only).
+
+        Args:
+            threads: of the runtime, 0 for its own choice.
+            store: where simulator binaries are looked for if the bundle has none.
+
+        Raises:
+            BadInput: no bundle, or one that a newer modelc made.
+            Damaged: a file is missing or not what the manifest says.
+        """
+        files = open_bundle(Path(path), check_contents=check)
+        return cls(files, threads=threads, store=store)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self.path)
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The loaded model.
+
+        Raises:
+            Missing: it can't run on this machine.
+        """
+        settings = {**self.manifest.settings, "threads": self._threads}
+        files = files_to_run(self.path, self.manifest, self._store)
+        return open_runtime(self.manifest.runtime, files, settings)
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Return the logits after each token of one sequence, float32 [len(token_ids), vocab].
+
+        Raises:
+            BadInput: no tokens, unknown ones, or more than the context holds.
+        """
+        self._check_tokens(token_ids)
+        return self.runtime.logits(token_ids)
+
+    def generate(
+        self,
+        prompt: Prompt,
+        max_new_tokens: int = 128,
+        *,
+        sampling: Sampling | None = None,
+        chat: bool = False,
+        on_text: Callable[[str], None] | None = None,
+    ) -> GeneratedText:
+        """Go on from a prompt until a stop token, `max_new_tokens` or the end of the context.
+
+        Args:
+            prompt: text, or chat messages ({"role": ..., "content": ...}).
+            sampling: greedy if None.
+            chat: put a text through the chat template as one user message.
+            on_text: called with each piece of text as it is made.
+
+        Raises:
+            BadInput: the prompt leaves no room in the context, or there is no chat template.
+        """
+        prompt_ids = self._prompt_ids(prompt, chat)
+        self._check_tokens(prompt_ids)
+        stream = self.tokenizer.stream()
+        pieces: list[str] = []
+
+        def take(piece: str) -> None:
+            if piece:
+                pieces.append(piece)
+                if on_text:
+                    on_text(piece)
+
+        result = self.runtime.generate(
+            prompt_ids,
+            sampling or Sampling(),
+            max_new_tokens,
+            self.tokenizer.eos_ids,
+            lambda token: take(stream.add(token)),
+        )
+        take(stream.finish())
+        return _generated("".join(pieces), result)
+
+    def verify(self) -> Verification:
+        """Compare the bundle with the float model's logits that it carries."""
+        manifest = self.manifest
+        reference = self.path / VERIFICATION_DATA
+        return verify_runtime(
+            self.runtime, manifest.target, reference, thresholds_of(manifest.recipe)
+        )
+
+    def evaluate(
+        self,
+        text: StrPath,
+        *,
+        max_tokens: int | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Evaluation:
+        """Measure perplexity on a UTF-8 text file: windows of the context, half overlapping."""
+        from modelc.verify.evaluate import evaluate
+
+        path = Path(text)
+        try:
+            token_ids = self.tokenizer.encode(path.read_text(encoding="utf-8"))[:max_tokens]
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"unreadable text: {error}", where=Where(path=str(path))) from error
+        window = self.context_length
+        return evaluate(self.logits, token_ids, window, max(1, window // 2), progress)
+
+    def bench(
+        self, prompt_tokens: int = 128, new_tokens: int = 64, runs: int = 5
+    ) -> dict[str, Any]:
+        """Measure medians over runs with different prompts; rates in tokens per second."""
+        if prompt_tokens + new_tokens > self.context_length:
+            raise BadInput(
+                f"{prompt_tokens} + {new_tokens} tokens don't fit the context of "
+                f"{self.context_length}",
+                hint="use smaller --prompt-tokens and --new-tokens",
+            )
+        start = time.perf_counter()
+        runtime = self.runtime
+        load_seconds = time.perf_counter() - start
+        random = np.random.default_rng(0)
+        results = []
+        for _ in range(runs):
+            prompt = random.integers(0, self.manifest.settings["vocab_size"], prompt_tokens)
+            results.append(runtime.generate(prompt.tolist(), Sampling(), new_tokens, ()))
+        return {
+            "runtime": runtime.name,
+            "prefill_tokens_per_s": statistics.median(r.prefill_tokens_per_s for r in results),
+            "decode_tokens_per_s": statistics.median(r.decode_tokens_per_s for r in results),
+            "load_seconds": load_seconds,
+            "peak_mb": _peak_mb(),
+            "prompt_tokens": prompt_tokens,
+            "new_tokens": new_tokens,
+            "runs": runs,
+        }
+
+    @property
+    def context_length(self) -> int:
+        return int(self.manifest.settings["context_length"])
+
+    def close(self) -> None:
+        """Free what the runtime holds."""
+        if "runtime" in self.__dict__:
+            self.runtime.close()
+            del self.__dict__["runtime"]
+
+    def __enter__(self) -> Bundle:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _prompt_ids(self, prompt: Prompt, chat: bool) -> Sequence[int]:
+        if isinstance(prompt, str) and not chat:
+            return self.tokenizer.encode(prompt)
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        return self.tokenizer.encode_chat(messages)
+
+    def _check_tokens(self, token_ids: Sequence[int]) -> None:
+        vocab = int(self.manifest.settings["vocab_size"])
+        if not len(token_ids):
+            raise BadInput("there are no tokens to run", hint="give a prompt that is not empty")
+        if len(token_ids) > self.context_length:
+            raise BadInput(
+                f"{len(token_ids)} tokens don't fit the context of {self.context_length}",
+                hint="shorten the text, or compile with a longer --context-length",
+            )
+        if min(token_ids) < 0 or max(token_ids) >= vocab:
+            raise BadInput(f"token ids must lie in 0..{vocab - 1}")
+
+
+def compile(
+    source: StrPath,
+    *,
+    target: str | None = None,
+    output: StrPath | None = None,
+    recipe: StrPath | None = None,
+    store: Store | None = None,
+    dump_ir: StrPath | None = None,
+    events: Events = ignore,
+    **options: Any,
+) -> Bundle:
+    """Compile a model for a target, verify it and write a bundle.
+
+    Args:
+        source: a .gguf file or a Hugging Face folder.
+        target: "cpu" or a chipset.
+        output: the bundle's directory; by default MODEL-TARGET-SCHEME.modelc.
+        recipe: a TOML file of options, which the arguments override.
+        options: fields of `pipeline.recipe.Recipe` (quant, context_length, ar, ...).
+
+    Returns:
+        The bundle; its `report` says what was done.
+
+    Raises:
+        ModelcError: see `errors`; the message says what to do.
+    """
+    given = {"target": target, **options}
+    chosen = make_recipe(
+        Path(recipe) if recipe else None,
+        {name: value for name, value in given.items() if value is not None},
+    )
+    report = compile_source(
+        Path(source),
+        chosen,
+        Path(output) if output else None,
+        store=store,
+        events=events,
+        dump_ir=Path(dump_ir) if dump_ir else None,
+    )
+    bundle = Bundle.open(report.bundle, check=False, store=store)
+    bundle.report = report
+    return bundle
+
+
+def verify(bundle: StrPath) -> Verification:
+    """Verify a bundle; see `Bundle.verify`."""
+    with Bundle.open(bundle) as opened:
+        return opened.verify()
+
+
+def estimate(source: StrPath, *, target: str, **options: Any) -> Estimate:
+    """Say how much memory a model would take on a target, without compiling it."""
+    return estimate_source(Path(source), make_recipe(None, {"target": target, **options}))
+
+
+def explain(
+    source: StrPath, *, target: str, store: Store | None = None, **options: Any
+) -> list[Reason]:
+    """Say which steps a compile would run, and why."""
+    return explain_source(Path(source), make_recipe(None, {"target": target, **options}), store)
+
+
+def _generated(text: str, result: Generation) -> GeneratedText:
+    return GeneratedText(
+        text,
+        result.token_ids,
+        result.prompt_tokens,
+        result.prefill_tokens_per_s,
+        result.decode_tokens_per_s,
+    )
+
+
+def _peak_mb() -> float:
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

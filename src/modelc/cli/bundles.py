@@ -1,0 +1,132 @@
+"""Commands that take a bundle: run, verify, eval, bench."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelc.cli import options
+from modelc.cli.render import print_json, print_table
+
+
+def run_command(
+    bundle: options.BundlePath,
+    prompt: Annotated[
+        str | None, typer.Option(help="Text to go on from; without it: chat.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put the prompt through the model's chat template.")
+    ] = False,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="1 is off.")] = 1.0,
+    repetition_penalty: Annotated[float, typer.Option(min=0.01)] = 1.0,
+    seed: int = 0,
+    threads: Annotated[int, typer.Option(min=0, help="0: as many as there are cores.")] = 0,
+    json: options.Json = False,
+) -> None:
+    """Generate text from a prompt, or chat."""
+    from modelc.api import Bundle
+    from modelc.targets.runtime import Sampling
+
+    sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+    with Bundle.open(bundle, threads=threads) as opened:
+        if prompt is None and json:
+            raise typer.BadParameter("--json needs --prompt")
+        if prompt is None:
+            from modelc.cli.chat import chat_loop
+
+            chat_loop(opened, sampling, max_new_tokens)
+            return
+        result = opened.generate(
+            prompt,
+            max_new_tokens,
+            sampling=sampling,
+            chat=chat,
+            on_text=None if json else _write,
+        )
+        if json:
+            print_json(result.document())
+            return
+        typer.echo("")
+        typer.echo(
+            f"[{opened.runtime.name}: prompt {result.prompt_tokens} tokens at "
+            f"{result.prefill_tokens_per_s:.1f}/s, {len(result.token_ids)} new at "
+            f"{result.decode_tokens_per_s:.1f}/s]",
+            err=True,
+        )
+
+
+def verify_command(bundle: options.BundlePath, json: options.Json = False) -> None:
+    """Check a bundle's files and compare it with the float model again."""
+    from modelc.api import Bundle
+    from modelc.errors import BelowThreshold
+
+    with Bundle.open(bundle) as opened:
+        verification = opened.verify()
+    document = verification.document()
+    if json:
+        print_json(document)
+    else:
+        show_verification(document)
+    if not verification.passed:
+        failed = ", ".join(check.name for check in verification.checks if not check.passed)
+        raise BelowThreshold(f"verification failed: {failed}")
+
+
+def eval_command(
+    bundle: options.BundlePath,
+    text: Annotated[Path, typer.Option(help="UTF-8 text to measure perplexity on.")],
+    tokens: Annotated[int | None, typer.Option(min=2, help="Use only the first tokens.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Measure a bundle's perplexity on a text (windows of the context, half overlapping)."""
+    from modelc.api import Bundle
+    from modelc.cli.progress import counter
+
+    with Bundle.open(bundle) as opened, counter("eval", quiet=json) as progress:
+        result = opened.evaluate(text, max_tokens=tokens, progress=progress)
+    if json:
+        print_json({"perplexity": result.perplexity, "tokens": result.tokens})
+    else:
+        typer.echo(f"perplexity {result.perplexity:.4f} over {result.tokens:,} tokens")
+
+
+def bench_command(
+    bundle: options.BundlePath,
+    prompt_tokens: Annotated[int, typer.Option(min=1)] = 128,
+    new_tokens: Annotated[int, typer.Option(min=2)] = 64,
+    runs: Annotated[int, typer.Option(min=1)] = 5,
+    threads: Annotated[int, typer.Option(min=0, help="0: as many as there are cores.")] = 0,
+    json: options.Json = False,
+) -> None:
+    """Measure prefill and decode rates (medians), load time and peak memory."""
+    from modelc.api import Bundle
+
+    with Bundle.open(bundle, threads=threads) as opened:
+        result = opened.bench(prompt_tokens, new_tokens, runs)
+    if json:
+        print_json(result)
+        return
+    print_table("", ("", "median"), list(result.items()))
+
+
+def show_verification(document: dict[str, Any]) -> None:
+    """Print the verdict and the checks of a verification's JSON form."""
+    ratios = document["metrics"]["perplexity"]
+    rows = [(c["name"], "ok" if c["passed"] else "FAILED", c["detail"]) for c in document["checks"]]
+    print_table("", ("check", "", "found"), rows)
+    typer.echo(
+        f"{'verified' if document['passed'] else 'NOT verified'} on {document['runtime']}: "
+        f"perplexity {ratios['bundle']:.3f} against {ratios['reference']:.3f} of the float model "
+        f"over {document['metrics']['tokens']} tokens"
+    )
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,66 @@
+"""Commands that only look: inspect, targets, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelc.cli import options
+from modelc.cli.render import print_json, print_table
+
+
+def inspect_command(
+    path: Annotated[Path, typer.Argument(help="A model, an ONNX file, a binary or a bundle.")],
+    json: options.Json = False,
+) -> None:
+    """Tell what a file is and holds."""
+    from modelc.pipeline.inspect import inspect_path
+
+    found = inspect_path(path)
+    if json:
+        print_json(found.document())
+        return
+    print_table(found.kind, ("", ""), [(k, _short(v)) for k, v in found.facts.items()])
+    for title, rows in found.tables.items():
+        if rows:
+            print_table(title, list(rows[0]), [[_short(v) for v in row.values()] for row in rows])
+
+
+def targets_command(json: options.Json = False) -> None:
+    """List the targets: the CPU and every chipset."""
+    from modelc.targets.find import all_targets
+
+    rows = [target.document() for target in all_targets()]
+    if json:
+        print_json(rows)
+        return
+    shown = ("name", "family", "soc_model", "htp_arch", "vtcm_mb", "fp16", "weight_sharing")
+    print_table(
+        "",
+        (*shown, "aliases"),
+        [[*(row[column] for column in shown), ", ".join(row["aliases"])] for row in rows],
+    )
+
+
+def doctor_command(json: options.Json = False) -> None:
+    """Say what this machine can do, and what is missing."""
+    from modelc.pipeline.doctor import diagnose
+
+    found = diagnose()
+    if json:
+        print_json([vars(row) for row in found])
+        return
+    print_table("", ("", "state", "detail"), [(d.name, d.state, d.detail) for d in found])
+
+
+def _short(value: Any, limit: int = 120) -> Any:
+    """Shorten what would flood a terminal; `--json` has all of it."""
+    if isinstance(value, list) and len(value) > 8:
+        return f"[{', '.join(map(str, value[:8]))}, ... {len(value)} in all]"
+    if isinstance(value, (list, dict)):
+        value = str(value)
+    if isinstance(value, str) and len(value) > limit:
+        return f"{value[:limit]}... ({len(value)} characters)"
+    return value

@@ -1,0 +1,106 @@
+"""Is a source complete and consistent? Checked once, before a graph is built of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from modelc.decoder.architectures import find_architecture
+from modelc.decoder.config import DecoderConfig, DecoderSource
+from modelc.errors import BadInput, Where
+from modelc.ir.weights import tensor_shape
+
+
+def check_source(source: DecoderSource) -> None:
+    """Check the sizes and that every weight is there, as wide as they say, and known.
+
+    Raises:
+        BadInput: names the first size or weight that is wrong.
+    """
+    check_config(source.config)
+    expected: dict[str, tuple[int, ...]] = dict(plain_shapes(source.config))
+    for name, (rows, columns) in linear_shapes(source.config):
+        expected[f"{name}.weight"] = (rows, columns)
+        if f"{name}.bias" in source.weights:
+            expected[f"{name}.bias"] = (rows,)
+    for name, shape in expected.items():
+        if name not in source.weights:
+            raise BadInput(
+                f"the source has no weight {name}",
+                where=Where(module=name.rpartition(".")[0]),
+                hint=f"{source.config.architecture} with {source.config.layers} layers needs it",
+            )
+        matrix = source.weights[name]
+        found = tensor_shape(replace(matrix, transposed=False))
+        if found != shape:
+            raise BadInput(
+                f"weight {name} is {list(found)}, not {list(shape)}",
+                where=Where(module=name.rpartition(".")[0], path=str(matrix.path)),
+            )
+    unknown = sorted(source.weights.keys() - expected.keys())
+    if unknown:
+        raise BadInput(
+            f"{source.config.architecture} has no weight {unknown[0]}",
+            where=Where(path=str(source.weights[unknown[0]].path)),
+            hint=f"{len(unknown)} weights would be left out: {', '.join(unknown[:5])}",
+        )
+
+
+def check_config(config: DecoderConfig) -> None:
+    """Check that the sizes and constants fit each other.
+
+    Raises:
+        BadInput: names the first that doesn't.
+    """
+    find_architecture(config.architecture)
+    rope = config.rope
+    finite = (config.attention_scale, config.embedding_scale, config.norm_epsilon)
+    checks = (
+        (min(config.vocab_size, config.hidden_size, config.intermediate_size) > 0, "sizes"),
+        (min(config.layers, config.heads, config.kv_heads, config.head_dim) > 0, "sizes"),
+        (config.max_context > 0, "max_context"),
+        (config.kv_heads > 0 and config.heads % config.kv_heads == 0, "heads and kv_heads"),
+        (rope.dim > 0 and rope.dim % 2 == 0 and rope.dim <= config.head_dim, "rope.dim"),
+        (math.isfinite(rope.theta) and rope.theta > 1, "rope.theta"),
+        (len(config.windows) == config.layers, "windows (one for each layer)"),
+        (all(window >= 0 for window in config.windows), "windows"),
+        (all(map(math.isfinite, finite)) and config.norm_epsilon >= 0, "scales and epsilon"),
+        (min(config.attention_softcap, config.logit_softcap) >= 0, "softcaps"),
+    )
+    for good, what in checks:
+        if not good:
+            raise BadInput(f"the model's configuration makes no sense: {what}: {config}")
+
+
+def linear_shapes(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield each linear layer with its shape [out, in]; any of them may have a bias."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    for layer in range(config.layers):
+        prefix = f"model.layers.{layer}"
+        yield f"{prefix}.self_attn.q_proj", (queries, hidden)
+        yield f"{prefix}.self_attn.k_proj", (keys, hidden)
+        yield f"{prefix}.self_attn.v_proj", (keys, hidden)
+        yield f"{prefix}.self_attn.o_proj", (hidden, queries)
+        yield f"{prefix}.mlp.gate_proj", (inner, hidden)
+        yield f"{prefix}.mlp.up_proj", (inner, hidden)
+        yield f"{prefix}.mlp.down_proj", (hidden, inner)
+    if not config.tied_head:
+        yield "lm_head", (config.vocab_size, hidden)
+
+
+def plain_shapes(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the weights of the embedding and of the norms with their shapes."""
+    yield "model.embed_tokens.weight", (config.vocab_size, config.hidden_size)
+    architecture = find_architecture(config.architecture)
+    norms = ["input_layernorm", "post_attention_layernorm"]
+    if architecture.post_norms:
+        norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
+    for layer in range(config.layers):
+        for norm in norms:
+            yield f"model.layers.{layer}.{norm}.weight", (config.hidden_size,)
+        if architecture.head_norms:
+            yield f"model.layers.{layer}.self_attn.q_norm.weight", (config.head_dim,)
+            yield f"model.layers.{layer}.self_attn.k_norm.weight", (config.head_dim,)
+    yield "model.norm.weight", (config.hidden_size,)

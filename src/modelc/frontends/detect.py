@@ -1,0 +1,94 @@
+"""Which frontend reads a path, and the calls that all of them answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from modelc.decoder.config import DecoderSource
+from modelc.errors import BadInput, Where
+from modelc.frontends.gguf import source as gguf
+from modelc.frontends.huggingface import source as huggingface
+from modelc.frontends.stored import Description
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """How one kind of source is read.
+
+    Attributes:
+        read: the decoder that the source holds.
+        files: every file whose contents matter, sorted.
+        describe: what the source says of itself, whatever its architecture.
+    """
+
+    name: str
+    read: Callable[[Path], DecoderSource]
+    files: Callable[[Path], tuple[Path, ...]]
+    describe: Callable[[Path], Description]
+
+
+FRONTENDS: Final[Mapping[str, Frontend]] = {
+    row.name: row
+    for row in (
+        Frontend("gguf", gguf.read_source, gguf.source_files, gguf.describe),
+        Frontend(
+            "huggingface",
+            huggingface.read_source,
+            huggingface.source_files,
+            huggingface.describe,
+        ),
+    )
+}
+
+
+def detect(path: Path) -> str:
+    """Return which of FRONTENDS reads `path`: a folder is Hugging Face's, a file is told by its
+    first bytes.
+
+    Raises:
+        BadInput: there is nothing at the path, or something else.
+    """
+    if not path.exists():
+        raise BadInput(
+            "there is no such file or folder",
+            where=Where(path=str(path)),
+            hint="give a .gguf file or a Hugging Face folder",
+        )
+    if path.is_dir():
+        if (path / huggingface.CONFIG).is_file():
+            return "huggingface"
+        raise BadInput(
+            "the folder has no config.json",
+            where=Where(path=str(path)),
+            hint="give the folder that holds config.json, or a .gguf file itself",
+        )
+    if path.is_file() and gguf.is_gguf(path):
+        return "gguf"
+    beside = path.suffix == ".safetensors" and (path.parent / huggingface.CONFIG).is_file()
+    raise BadInput(
+        "not a GGUF file",
+        where=Where(path=str(path)),
+        hint=f"give the folder {path.parent}" if beside else "it must begin with GGUF",
+    )
+
+
+def read_source(path: Path) -> DecoderSource:
+    """Return the decoder at `path`, weights left in their files.
+
+    Raises:
+        BadInput: with the place and what to do.
+    """
+    return FRONTENDS[detect(path)].read(path)
+
+
+def source_files(path: Path) -> tuple[Path, ...]:
+    """Return every file whose contents the source at `path` depends on, sorted."""
+    return FRONTENDS[detect(path)].files(path)
+
+
+def describe(path: Path) -> Description:
+    """Return metadata and tensors of the source at `path`; its architecture need not be known."""
+    return FRONTENDS[detect(path)].describe(path)

@@ -1,0 +1,85 @@
+"""Turns a GGUF file into a `DecoderSource`; the weights stay where they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from modelc.decoder.check import check_source
+from modelc.decoder.config import DecoderSource
+from modelc.errors import BadInput, Where
+from modelc.frontends.fields import Fields
+from modelc.frontends.gguf.config import ARCHITECTURES, read_config
+from modelc.frontends.gguf.container import Container, is_gguf, read_container
+from modelc.frontends.gguf.rope import TENSORS as ROPE_TENSORS
+from modelc.frontends.gguf.tokenizer import read_tokenizer
+from modelc.frontends.stored import Description, StoredTensor
+from modelc.frontends.weights import check_biases, place_weights
+
+__all__ = ["describe", "is_gguf", "read_source", "source_files"]
+
+TOP: Final[Mapping[str, str]] = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+_IN_LAYER = re.compile(r"blk\.(\d{1,4})\.(\w+)\.(weight|bias)")
+_AT_TOP = re.compile(r"(\w+)\.(weight|bias)")
+_SHOWN = 16
+
+
+def read_source(path: Path) -> DecoderSource:
+    """Return what a GGUF file holds.
+
+    Raises:
+        BadInput: the file is damaged, or holds something that modelc doesn't know.
+    """
+    container = read_container(path)
+    metadata = Fields(container.metadata, path)
+    config = read_config(metadata, container.tensors)
+    architecture = ARCHITECTURES[config.architecture]
+    tensors = _named(container, architecture.layer)
+    weights = place_weights(tensors, config, permuted=architecture.permuted)
+    first_layer = {name.split(".", 3)[3] for name in weights if name.startswith("model.layers.0.")}
+    biases = {name.removesuffix(".bias") for name in first_layer if name.endswith(".bias")}
+    check_biases(weights, biases | set(architecture.biases), config, path)
+    source = DecoderSource(config, weights, read_tokenizer(metadata, config.vocab_size))
+    check_source(source)
+    return source
+
+
+def source_files(path: Path) -> tuple[Path, ...]:
+    """Return the file itself."""
+    return (path,)
+
+
+def describe(path: Path) -> Description:
+    """Return a file's metadata (long lists as their length) and tensors as they are."""
+    container = read_container(path)
+    metadata = {
+        key: f"{len(value)} values" if isinstance(value, list) and len(value) > _SHOWN else value
+        for key, value in sorted(container.metadata.items())
+    }
+    tensors = sorted(container.tensors.values(), key=lambda tensor: tensor.offset)
+    return Description("gguf", metadata, tuple(tensors))
+
+
+def _named(container: Container, layer: Mapping[str, str]) -> dict[str, StoredTensor]:
+    """Return the weights by Hugging Face's names; BadInput for a tensor that has none."""
+    named: dict[str, StoredTensor] = {}
+    for name, tensor in container.tensors.items():
+        if name in ROPE_TENSORS:
+            continue
+        if (match := _IN_LAYER.fullmatch(name)) and match[2] in layer:
+            named[f"model.layers.{int(match[1])}.{layer[match[2]]}.{match[3]}"] = tensor
+        elif (match := _AT_TOP.fullmatch(name)) and match[1] in TOP:
+            named[f"{TOP[match[1]]}.{match[2]}"] = tensor
+        else:
+            raise BadInput(
+                f"tensor {name!r} has no place in this architecture",
+                where=Where(path=str(container.path)),
+                hint="the file is a variant (experts, adapters, ...) that modelc doesn't compute",
+            )
+    return named

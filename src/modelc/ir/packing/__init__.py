@@ -1,0 +1,1 @@
+"""Codecs: float weights to the integer formats that targets store, and back."""

@@ -1,0 +1,103 @@
+"""Which encoding every tensor of a static graph gets.
+
+Most are known by name; tensors that lowering made follow from what made them. Tensors that an
+operator only moves share one encoding wide enough for each, so that moving never requantises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import onnx_ir as ir
+
+from modelc.errors import ModelcError, Where
+from modelc.ir.encodings import Encoding, from_range
+from modelc.ir.provenance import canonical_name, module_of
+
+# Operators that only move values about, and how many of their inputs are data (None: all).
+_MOVES: Final[Mapping[str, int | None]] = {
+    "Concat": None,
+    "Gather": 1,
+    "Reshape": 1,
+    "Split": 1,
+    "Transpose": 1,
+}
+
+
+def value_encodings(
+    graph: ir.Graph, known: Mapping[str, Encoding], tables: Mapping[ir.Value, Encoding]
+) -> dict[ir.Value, Encoding]:
+    """Return the encoding of every float graph input and node output, and of `tables`.
+
+    Args:
+        known: by canonical name.
+        tables: initialisers that `Gather` looks up.
+
+    Raises:
+        ModelcError: nothing says how a tensor is encoded.
+    """
+    needed = dict(tables)
+    together = {value: [value] for value in tables}
+
+    def add(value: ir.Value, encoding: Encoding) -> None:
+        needed[value], together[value] = encoding, [value]
+
+    for value in graph.inputs:
+        if value.dtype == ir.DataType.FLOAT:
+            add(value, known.get(canonical_name(value)) or _unknown(value, "the graph's inputs"))
+    for node in graph:
+        sources = _moved(node)
+        for value in node.outputs:
+            encoding = known.get(canonical_name(value))
+            encoding = encoding or (needed[sources[0]] if sources else _multiplied(node, needed))
+            add(value, encoding or _unknown(value, module_of(node)))
+            for source in sources:
+                if needed[source].dtype == needed[value].dtype:
+                    _join(together, source, value)
+    widest = {id(group): _widest([needed[value] for value in group]) for group in together.values()}
+    return {value: widest[id(group)] for value, group in together.items()}
+
+
+def _moved(node: ir.Node) -> list[ir.Value]:
+    if node.op_type not in _MOVES:
+        return []
+    return [value for value in node.inputs[: _MOVES[node.op_type]] if value is not None]
+
+
+def _join(together: dict[ir.Value, list[ir.Value]], one: ir.Value, other: ir.Value) -> None:
+    if together[one] is not together[other]:
+        group = together[one] + together[other]
+        together.update(dict.fromkeys(group, group))
+
+
+def _widest(encodings: Sequence[Encoding]) -> Encoding:
+    first = encodings[0]
+    if all(encoding == first for encoding in encodings):
+        return first
+    low = min(encoding.minimum for encoding in encodings)
+    high = max(encoding.maximum for encoding in encodings)
+    return from_range(low, high, first.dtype)
+
+
+def _multiplied(node: ir.Node, needed: Mapping[ir.Value, Encoding]) -> Encoding | None:
+    """x times a positive constant has the codes of x under a scale multiplied as well."""
+    if node.op_type != "Mul":
+        return None
+    source, factor = node.inputs
+    assert source is not None and factor is not None
+    if source not in needed or factor.const_value is None or factor.const_value.size != 1:
+        return None
+    number = float(factor.const_value.numpy().reshape(()))
+    encoding = needed[source]
+    if number <= 0:
+        return None
+    return Encoding(encoding.scale * number, encoding.zero_point, encoding.dtype)
+
+
+def _unknown(value: ir.Value, module: str) -> Encoding:
+    raise ModelcError(
+        f"nothing says how {value.name} is encoded",
+        where=Where(module=module),
+        hint="ranges must be gathered on the expanded graph of the same model",
+    )

@@ -1,0 +1,64 @@
+"""The ordered passes of each target, by dotted name, and how their fields are filled."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from modelc.errors import ModelcError
+from modelc.passes.base import Pass
+
+_HTP_FLOAT: Final = (
+    "modelc.passes.expand:ExpandComposites",
+    "modelc.passes.htp.specialise_shapes:SpecialiseShapes",
+    "modelc.passes.htp.genie_contract:GenieContract",
+    "modelc.passes.htp.scale_queries:ScaleQueries",
+)
+
+PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
+    # The expanded graph, on which ranges are gathered.
+    "expanded": ("modelc.passes.expand:ExpandComposites",),
+    "htp-float": _HTP_FLOAT,
+    "htp-quantised": (*_HTP_FLOAT, "modelc.passes.htp.quantise:Quantise"),
+}
+
+
+def build_pipeline(name: str, settings: Mapping[str, Any]) -> tuple[Pass, ...]:
+    """Return the passes of a row, each one's fields filled from `settings` by name.
+
+    A field with a default may be left out; settings that no pass has are an error.
+
+    Raises:
+        ModelcError: a field without a value, or a setting without a field.
+    """
+    passes: list[Pass] = []
+    unused = set(settings)
+    for dotted in PIPELINES[name]:
+        kind = load_pass(dotted)
+        fields = dataclasses.fields(kind)
+        required = {field.name for field in fields if _is_required(field)}
+        if missing := sorted(required - settings.keys()):
+            raise ModelcError(f"pass {kind.name} of {name} needs {', '.join(missing)}")
+        taken = {field.name: settings[field.name] for field in fields if field.name in settings}
+        passes.append(kind(**taken))
+        unused -= taken.keys()
+    if unused:
+        raise ModelcError(f"no pass of {name} has a field {', '.join(sorted(unused))}")
+    return tuple(passes)
+
+
+def load_pass(dotted: str) -> type[Pass]:
+    """Import "package.module:Class".
+
+    Raises:
+        ImportError, AttributeError: there is no such class.
+    """
+    module, _, name = dotted.partition(":")
+    kind: type[Pass] = getattr(importlib.import_module(module), name)
+    return kind
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

@@ -1,0 +1,157 @@
+"""Compile: plan, execute, hold the result to its thresholds, assemble the bundle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelc.bundle.write import write_bundle
+from modelc.errors import BadInput, BelowThreshold, ModelcError, Where
+from modelc.pipeline.events import Events, StepResult, ignore
+from modelc.pipeline.execute import execute
+from modelc.pipeline.explain import Reason, explain
+from modelc.pipeline.job import Job, make_job
+from modelc.pipeline.plan import Plan
+from modelc.pipeline.plans import draft_bundle, make_plan
+from modelc.pipeline.recipe import Recipe
+from modelc.pipeline.sources import Sources
+from modelc.pipeline.step import SOURCE
+from modelc.pipeline.steps import VERIFICATION
+from modelc.pipeline.store import Entry, Store
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """What `modelc compile` did.
+
+    Attributes:
+        verification: the JSON form of the verification.
+        seconds: wall time in all.
+        peak_mb: of the hungriest step that ran (0 if all were cached).
+    """
+
+    bundle: Path
+    recipe: Recipe
+    steps: tuple[StepResult, ...]
+    seconds: float
+    peak_mb: float
+    verification: dict[str, Any]
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON form that scripts rely on."""
+        return {
+            "bundle": str(self.bundle),
+            "target": self.recipe.target,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "steps": [
+                {
+                    "name": step.name,
+                    "status": step.status,
+                    "seconds": round(step.seconds, 3),
+                    "peak_mb": round(step.peak_mb, 1),
+                }
+                for step in self.steps
+            ],
+            "seconds": round(self.seconds, 3),
+            "peak_mb": round(self.peak_mb, 1),
+            "verify": self.verification,
+        }
+
+
+def compile_source(
+    source: Path,
+    recipe: Recipe,
+    output: Path | None = None,
+    *,
+    store: Store | None = None,
+    events: Events = ignore,
+    dump_ir: Path | None = None,
+) -> CompileReport:
+    """Compile a source as the recipe says; the bundle is at `output` or beside the caller.
+
+    Raises:
+        BelowThreshold: the result is too far from the float model; nothing is written.
+        ModelcError: see `execute` and `write_bundle`.
+    """
+    start = time.perf_counter()
+    job = make_job(source, recipe)
+    store = store or Store()
+    results = execute(make_plan(job), store, job.sources, events)
+    entries = _entries(results, store)
+    if dump_ir is not None:
+        copy_ir(results, dump_ir)
+    verification = json.loads((entries["verify"].path / VERIFICATION).read_text())
+    if not verification["passed"]:
+        raise _below_threshold(verification, job)
+    destination = output or Path(default_output(job))
+    digests = Sources(store, job.sources).digests(SOURCE)
+    write_bundle(destination, draft_bundle(job, entries, digests))
+    return CompileReport(
+        bundle=destination,
+        recipe=job.recipe,
+        steps=tuple(results),
+        seconds=time.perf_counter() - start,
+        peak_mb=max((result.peak_mb for result in results), default=0.0),
+        verification=verification,
+    )
+
+
+def plan_source(source: Path, recipe: Recipe) -> Plan:
+    """Return the plan that `compile_source` would execute."""
+    return make_plan(make_job(source, recipe))
+
+
+def explain_source(source: Path, recipe: Recipe, store: Store | None = None) -> list[Reason]:
+    """Say for each step whether it would run, and why."""
+    job = make_job(source, recipe)
+    return explain(make_plan(job), store or Store(), job.sources)
+
+
+def default_output(job: Job) -> str:
+    """Return the bundle's name when none is given: model-target-scheme."""
+    stem = job.source.resolve().name.removesuffix(".gguf")
+    return f"{stem}-{job.target.name}-{job.scheme.name}.modelc"
+
+
+def copy_ir(results: Sequence[StepResult], directory: Path) -> None:
+    """Copy the text forms that the lowering steps kept to `directory/<step>/NN_<pass>.txt`.
+
+    Raises:
+        BadInput: the directory can't be written.
+    """
+    for result in results:
+        for text in sorted((result.path / "ir").glob("*.txt")):
+            target = directory / result.name / text.name
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text.read_text())
+            except OSError as error:
+                raise BadInput(
+                    f"--dump-ir can't be written: {error.strerror}", where=Where(path=str(target))
+                ) from error
+
+
+def _entries(results: Sequence[StepResult], store: Store) -> dict[str, Entry]:
+    entries = {}
+    for result in results:
+        entry = store.find(result.key)
+        if entry is None:
+            raise ModelcError(
+                f"the result of {result.name} was removed meanwhile", hint="compile again"
+            )
+        entries[result.name] = entry
+    return entries
+
+
+def _below_threshold(verification: dict[str, Any], job: Job) -> BelowThreshold:
+    failed = [check for check in verification["checks"] if not check["passed"]]
+    listed = "; ".join(f"{check['name']} {check['detail']}" for check in failed)
+    return BelowThreshold(
+        f"the compiled model is too far from the float model: {listed}",
+        where=Where(step="verify", graph=job.recipe.target),
+        hint="choose a more precise --quant, or lower the thresholds in the recipe's [verify]",
+    )

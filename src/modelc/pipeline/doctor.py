@@ -1,0 +1,83 @@
+"""What this machine can do: versions, tools, targets that can be compiled and run here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Literal
+
+from modelc.errors import ModelcError
+
+PACKAGES = (
+    "modelc", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-qnn", "numpy", "gguf", "safetensors",
+    "tokenizers",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing that was looked at: "missing" keeps a target from working, "note" doesn't."""
+
+    name: str
+    state: Literal["ok", "note", "missing"]
+    detail: str
+
+
+def diagnose() -> list[Diagnosis]:
+    """Look at the machine; starts the vendor's libraries in a child process."""
+    return [
+        Diagnosis("python", "ok", f"{platform.python_version()} on {platform.platform()}"),
+        _machine(),
+        _store(),
+        *(_package(name) for name in PACKAGES),
+        _cpu(),
+        _snapdragon(),
+    ]
+
+
+def _machine() -> Diagnosis:
+    cores = os.cpu_count() or 0
+    detail = f"{cores} cores"
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        detail += f", {total / 1e9:.1f} GB of memory"
+    return Diagnosis("machine", "ok", detail)
+
+
+def _store() -> Diagnosis:
+    from modelc.pipeline.store import Store
+
+    try:
+        root = Store().root
+    except ModelcError as error:
+        return Diagnosis("store", "missing", f"{error.message}; {error.hint}")
+    free = shutil.disk_usage(root).free
+    state: Literal["ok", "note"] = "ok" if free > 2e9 else "note"
+    return Diagnosis("store", state, f"{root}, {free / 1e9:.1f} GB free")
+
+
+def _package(name: str) -> Diagnosis:
+    try:
+        return Diagnosis(name, "ok", metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Diagnosis(name, "missing", "not installed")
+
+
+def _cpu() -> Diagnosis:
+    import onnxruntime
+
+    offered = onnxruntime.get_available_providers()
+    state: Literal["ok", "missing"] = "ok" if "CPUExecutionProvider" in offered else "missing"
+    return Diagnosis("target cpu", state, ", ".join(offered))
+
+
+def _snapdragon() -> Diagnosis:
+    from modelc.targets.snapdragon.doctor import probe
+
+    try:
+        return Diagnosis("targets snapdragon", "ok", probe())
+    except ModelcError as error:
+        return Diagnosis("targets snapdragon", "missing", f"{error.message}; {error.hint}")

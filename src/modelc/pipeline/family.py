@@ -1,0 +1,39 @@
+"""What a target family adds to the steps that all share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelc.bundle.manifest import Graph, Manifest
+from modelc.bundle.write import FromFile
+from modelc.pipeline.job import Job
+from modelc.pipeline.step import Step
+from modelc.pipeline.store import Entry, Store
+
+Contents = tuple[dict[str, FromFile], tuple[Graph, ...]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One target family.
+
+    Attributes:
+        steps: those between `canonical` and `verify`.
+        runs_on: steps whose results the runtime loads.
+        tools: packages that run the result.
+        contents: from the steps' results to the bundle's own files, by name, and graphs.
+        settings: what the runtime must know beside the model's facts.
+        files_of_steps: step name -> folder, to what the runtime loads, by role.
+        files_of_bundle: the same for a bundle.
+    """
+
+    steps: Callable[[Job], tuple[Step, ...]]
+    runs_on: tuple[str, ...]
+    tools: tuple[str, ...]
+    contents: Callable[[Job, Mapping[str, Entry]], Contents]
+    settings: Callable[[Mapping[str, Entry]], dict[str, Any]]
+    files_of_steps: Callable[[Mapping[str, Path]], dict[str, Path]]
+    files_of_bundle: Callable[[Path, Manifest, Store], dict[str, Path]]

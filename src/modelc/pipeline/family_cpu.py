@@ -1,0 +1,88 @@
+"""The CPU: the canonical graph fused and packed for ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from modelc.bundle.manifest import Graph, Tensor
+from modelc.bundle.write import FromFile
+from modelc.pipeline.family import Contents, Family
+from modelc.pipeline.job import Job
+from modelc.pipeline.step import SOURCE, Step, StepContext
+from modelc.pipeline.store import Entry
+
+MODEL: Final = "model.onnx"
+IR: Final = "ir"
+
+
+def _steps(job: Job) -> tuple[Step, ...]:
+    return (
+        Step(
+            "lower",
+            "modelc.pipeline.family_cpu:lower",
+            options={"weights": job.scheme.weights, "gguf": job.recipe.gguf},
+            inputs=("canonical",),
+            reads=(SOURCE,),
+            tools=("onnx", "onnx-ir"),
+        ),
+    )
+
+
+def lower(context: StepContext) -> None:
+    """Run the CPU's passes: model.onnx with its weights beside it, ir/ with the text forms."""
+    from modelc.passes.base import run_passes
+    from modelc.passes.pipelines import build_pipeline
+    from modelc.pipeline.steps import canonical_graph
+    from modelc.targets.cpu.emit import emit_cpu
+
+    model, _ = run_passes(
+        canonical_graph(context),
+        build_pipeline("cpu", context.options),
+        graph="decoder",
+        dump_dir=context.out / IR,
+    )
+    emit_cpu(model, context.out)
+
+
+def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
+    entry = entries["lower"]
+    files = {
+        name: FromFile(entry.path / name, digest)
+        for name, digest in entry.record.files.items()
+        if not name.startswith(f"{IR}/")
+    }
+    return files, (_graph(entry.path / MODEL),)
+
+
+def _graph(path: Path) -> Graph:
+    import onnx
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    graph = onnx.load(path, load_external_data=False).graph
+    given = {tensor.name for tensor in graph.initializer}
+
+    def tensors(values: Any) -> tuple[Tensor, ...]:
+        return tuple(
+            Tensor(
+                value.name,
+                tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+                tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim),
+            )
+            for value in values
+            if value.name not in given
+        )
+
+    return Graph(graph.name, path.name, tensors(graph.input), tensors(graph.output))
+
+
+CPU: Final = Family(
+    steps=_steps,
+    runs_on=("lower",),
+    tools=("onnxruntime",),
+    contents=_contents,
+    settings=lambda entries: {},
+    files_of_steps=lambda folders: {"model": folders["lower"] / MODEL},
+    files_of_bundle=lambda folder, manifest, store: {"model": folder / MODEL},
+)

@@ -1,0 +1,54 @@
+"""A job: one source and one recipe, resolved; what the planners of all target families take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from modelc.frontends import detect
+from modelc.pipeline.recipe import Recipe
+from modelc.pipeline.step import SOURCE
+from modelc.quant.schemes import Scheme, default_scheme, find_scheme
+from modelc.targets.find import Target, find_target
+
+CALIBRATION_TEXT: Final = "calibration_text"
+VERIFY_TEXT: Final = "verify_text"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be compiled for what, with nothing left open.
+
+    Attributes:
+        sources: name -> file or folder outside the store, for the steps that read them.
+        recipe: with its scheme and texts filled in.
+    """
+
+    source: Path
+    recipe: Recipe
+    target: Target
+    scheme: Scheme
+    sources: Mapping[str, Path]
+
+
+def make_job(source: Path, recipe: Recipe) -> Job:
+    """Resolve a recipe for a source.
+
+    Raises:
+        BadInput: no such source, target or scheme, or they don't go together.
+    """
+    kind = detect(source)
+    target = find_target(recipe.target)
+    scheme = find_scheme(recipe.quant or default_scheme(target.family, kind), target.family)
+    target.check_scheme(scheme.name)
+    sample = Path(str(resources.files("modelc.data").joinpath("sample.txt")))
+    sources = {
+        SOURCE: source,
+        CALIBRATION_TEXT: recipe.calibration.text or sample,
+        VERIFY_TEXT: recipe.verify.text or sample,
+    }
+    resolved = recipe.model_copy(update={"target": target.name, "quant": scheme.name})
+    return Job(source, resolved, target, scheme, sources)

@@ -1,0 +1,131 @@
+"""From a job to its plan, and from the plan's results to the bundle.
+
+import ──────────────┬────────────┬──────────────┐
+canonical ── reference ───────────┤              │
+    └── the family's own steps ── verify ── the bundle
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from modelc.bundle.manifest import Manifest, Source
+from modelc.bundle.tokenizer import SETTINGS, TOKENIZER
+from modelc.bundle.write import Draft, FromFile
+from modelc.pipeline.family import Family
+from modelc.pipeline.family_cpu import CPU
+from modelc.pipeline.family_snapdragon import SNAPDRAGON
+from modelc.pipeline.job import VERIFY_TEXT, Job
+from modelc.pipeline.plan import Plan
+from modelc.pipeline.step import SOURCE, Step
+from modelc.pipeline.steps import CONFIG, FACTS, VERIFICATION, VERIFICATION_DATA
+from modelc.pipeline.store import Entry, Store
+
+FAMILIES: Final[Mapping[str, Family]] = {"cpu": CPU, "snapdragon": SNAPDRAGON}
+RECIPE: Final = "recipe.toml"
+_HERE = "modelc.pipeline.steps"
+
+
+def make_plan(job: Job) -> Plan:
+    """Return the steps that compile a job."""
+    family = FAMILIES[job.target.family]
+    length = {"context_length": job.recipe.context_length or 0}
+    steps = (
+        Step("import", f"{_HERE}:import_source", reads=(SOURCE,)),
+        Step(
+            "canonical",
+            f"{_HERE}:build_canonical",
+            options=length,
+            reads=(SOURCE,),
+            tools=("onnx", "onnx-ir"),
+        ),
+        *family.steps(job),
+        Step(
+            "reference",
+            f"{_HERE}:run_reference",
+            options={"tokens": job.recipe.verify.tokens},
+            inputs=("import", "canonical"),
+            reads=(SOURCE, VERIFY_TEXT),
+            tools=("onnxruntime",),
+        ),
+        Step(
+            "verify",
+            f"{_HERE}:verify_result",
+            options={
+                "family": job.target.family,
+                "target": job.target.name,
+                "recipe": {
+                    "quant": job.scheme.name,
+                    "verify": job.recipe.verify.model_dump(mode="json", exclude={"text"}),
+                },
+            },
+            inputs=("import", "canonical", "reference", *family.runs_on),
+            tools=family.tools,
+        ),
+    )
+    return Plan(job.target.name, steps)
+
+
+def draft_bundle(job: Job, entries: Mapping[str, Entry], digests: Mapping[str, str]) -> Draft:
+    """Return the bundle that a job's results make.
+
+    Args:
+        entries: step name -> its result.
+        digests: file name in the source -> SHA-256.
+    """
+    family = FAMILIES[job.target.family]
+    files, graphs = family.contents(job, entries)
+    verification = json.loads((entries["verify"].path / VERIFICATION).read_text())
+    facts = json.loads((entries["canonical"].path / FACTS).read_text())
+    tools: dict[str, str] = {}
+    for entry in entries.values():
+        tools |= entry.record.fingerprint.tools
+    manifest = Manifest(
+        target=job.target.name,
+        runtime=job.target.family,
+        source=Source(job.source.resolve().name, dict(digests)),
+        recipe=job.recipe.model_dump(mode="json"),
+        tools=dict(sorted(tools.items())),
+        metrics=verification["metrics"],
+        graphs=graphs,
+        settings={**facts, **family.settings(entries)},
+    )
+    common: dict[str, FromFile | bytes] = {
+        TOKENIZER: stored(entries["import"], TOKENIZER),
+        SETTINGS: stored(entries["import"], SETTINGS),
+        CONFIG: stored(entries["import"], CONFIG),
+        VERIFICATION: stored(entries["verify"], VERIFICATION),
+        VERIFICATION_DATA: stored(entries["reference"], VERIFICATION_DATA),
+        RECIPE: job.recipe.to_toml().encode(),
+    }
+    return Draft(manifest, {**common, **files})
+
+
+def files_to_run(folder: Path, manifest: Manifest, store: Store) -> dict[str, Path]:
+    """Return where a bundle's runtime finds what it needs, by role.
+
+    Raises:
+        Missing: what runs here is neither in the bundle nor in the store.
+    """
+    return FAMILIES[manifest.runtime].files_of_bundle(folder, manifest, store)
+
+
+def stored(entry: Entry, name: str) -> FromFile:
+    """Return a file of a step's result, its digest known from the store's record."""
+    return FromFile(entry.path / name, entry.record.files[name])
+
+
+def describe(plan: Plan) -> list[dict[str, Any]]:
+    """Return a plan's steps as plain values, for `--dry-run`."""
+    return [
+        {
+            "name": step.name,
+            "inputs": list(step.inputs),
+            "reads": list(step.reads),
+            "options": dict(step.options),
+        }
+        for step in plan.steps
+    ]

@@ -1,0 +1,208 @@
+"""The recipe: everything that a user decides about a compile, validated once."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from modelc.errors import BadInput, Where, nearest
+
+MAX_CONTEXT = 1 << 22
+
+Count = Annotated[int, Field(ge=1, le=MAX_CONTEXT)]
+
+
+class Section(BaseModel):
+    """Frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Calibration(Section):
+    """[calibration]: what activation ranges are gathered on.
+
+    Attributes:
+        text: UTF-8 file; None for the one that modelc carries.
+        samples: sequences taken from it, evenly spread.
+        sequence_length: tokens in each.
+    """
+
+    text: Path | None = None
+    samples: Count = 16
+    sequence_length: Count = 256
+
+
+class Verify(Section):
+    """[verify]: what the result is compared with the float model on, and how close it must be.
+
+    Attributes:
+        text: UTF-8 file; None for the one that modelc carries.
+        tokens: at most so many of its tokens.
+        min_sqnr_db, min_top1, max_perplexity_ratio: None for the scheme's own threshold.
+    """
+
+    text: Path | None = None
+    tokens: Annotated[int, Field(ge=2, le=MAX_CONTEXT)] = 512
+    min_sqnr_db: float | None = None
+    min_top1: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_perplexity_ratio: Annotated[float, Field(gt=0)] | None = None
+
+
+def _split_commas(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _number_or_word(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+class Recipe(Section):
+    """How a source is compiled.
+
+    Attributes:
+        target: "cpu" or a chipset.
+        quant: scheme; None for the target's default.
+        context_length: KV positions; None for the model's own, within the target's default.
+        ar: new tokens per call of each static graph, most first; 1 must be among them.
+        splits: consecutive parts of the decoder.
+        gguf: GGUF blocks on the CPU stay as they are ("exact"), or some become a format with
+            faster kernels ("fast").
+        keep_twins: put the simulator's binaries into the bundle as well.
+        threads: of this machine, 0 for all.
+    """
+
+    target: Annotated[str, Field(min_length=1)]
+    quant: str | None = None
+    context_length: Count | None = None
+    ar: Annotated[tuple[Count, ...], BeforeValidator(_split_commas), Field(min_length=1)] = (128, 1)
+    splits: Annotated[Literal["auto"] | Count, BeforeValidator(_number_or_word)] = "auto"
+    gguf: Literal["exact", "fast"] = "exact"
+    keep_twins: bool = False
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    calibration: Calibration = Calibration()
+    verify: Verify = Verify()
+
+    @field_validator("ar")
+    @classmethod
+    def _ar_in_order(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(lengths)) != len(lengths):
+            raise ValueError("each length may be given once")
+        if 1 not in lengths:
+            raise ValueError("1 must be among the lengths: tokens are generated one by one")
+        return tuple(sorted(lengths, reverse=True))
+
+    @model_validator(mode="after")
+    def _ar_fits(self) -> Recipe:
+        if self.context_length is not None and max(self.ar) > self.context_length:
+            raise ValueError(f"ar {max(self.ar)} exceeds context_length {self.context_length}")
+        return self
+
+    def to_toml(self) -> str:
+        """Return the TOML that `make_recipe` makes the same recipe of."""
+        document = self.model_dump(mode="json", exclude_none=True)
+        plain = {name: value for name, value in document.items() if not isinstance(value, dict)}
+        lines = [*_toml_lines(plain)]
+        for name, section in document.items():
+            if isinstance(section, dict):
+                lines += ["", f"[{name}]", *_toml_lines(section)]
+        return "\n".join(lines) + "\n"
+
+
+def make_recipe(path: Path | None, options: Mapping[str, Any]) -> Recipe:
+    """Merge a TOML file and options, which win, into a recipe.
+
+    An option is named as its key in the file, a section's with the section before it:
+    `verify_text` is `text` in [verify]. Relative paths in the file start at its folder.
+
+    Raises:
+        BadInput: the file can't be read, or keys or values are wrong; says all that are.
+    """
+    document = _read_toml(path) if path else {}
+    for name, value in options.items():
+        section, key = _place(name)
+        if section:
+            inner = document.setdefault(section, {})
+            if isinstance(inner, dict):
+                inner[key] = value
+        else:
+            document[name] = value
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        raise _explained(error, path) from error
+
+
+def _place(name: str) -> tuple[str, str]:
+    """("verify", "text") for "verify_text", ("", name) for what is in no section."""
+    for section, model in _SECTIONS.items():
+        key = name.removeprefix(f"{section}_")
+        if key != name and key in model.model_fields:
+            return section, key
+    return "", name
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    where = Where(path=str(path))
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"the recipe can't be read: {error.strerror}", where=where) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"the recipe is no TOML: {error}", where=where) from error
+    for section in _SECTIONS:
+        values = document.get(section)
+        if isinstance(values, dict) and isinstance(values.get("text"), str):
+            values["text"] = str(path.parent / values["text"])
+    return document
+
+
+def _explained(error: ValidationError, path: Path | None) -> BadInput:
+    problems: dict[str, None] = {}
+    hints: dict[str, None] = {}
+    for problem in error.errors():
+        place = [str(part) for part in problem["loc"]]
+        if problem["type"] == "extra_forbidden":
+            problems[f"no option is called {'.'.join(place)}"] = None
+            hints[f"{place[-1]}: {nearest(place[-1], _known(place[:-1]))}"] = None
+        elif problem["type"] == "missing":
+            problems[f"{'.'.join(place)} is not given"] = None
+        else:
+            name = ".".join(part for part in place if part in _NAMES) or "the recipe"
+            problems[f"{name}: {problem['msg'].removeprefix('Value error, ')}"] = None
+    listed = "\n".join(f"  - {problem}" for problem in problems)
+    return BadInput(
+        f"the recipe is not valid:\n{listed}",
+        where=Where(path=str(path) if path else ""),
+        hint="; ".join(hints),
+    )
+
+
+def _known(place: list[str]) -> Iterator[str]:
+    model = _SECTIONS[place[0]] if place else Recipe
+    yield from model.model_fields
+
+
+def _toml_lines(values: Mapping[str, Any]) -> Iterator[str]:
+    # JSON's numbers, booleans, lists and strings are TOML's as well, but for one control code.
+    for name, value in values.items():
+        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        yield f"{name} = {text}"
+
+
+_SECTIONS: Mapping[str, type[Section]] = {"calibration": Calibration, "verify": Verify}
+_NAMES = frozenset(
+    {*Recipe.model_fields, *(name for model in _SECTIONS.values() for name in model.model_fields)}
+)

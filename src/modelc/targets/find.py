@@ -1,0 +1,66 @@
+"""Every target by name: the CPU, and each chipset with its facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelc.errors import BadInput, nearest
+from modelc.targets.snapdragon.chipsets import CHIPSETS, Chipset, find_chipset
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a model will run; `chipset` is None on the CPU."""
+
+    name: str
+    family: str
+    chipset: Chipset | None = None
+
+    def check_scheme(self, scheme: str) -> None:
+        """Refuse a scheme that the target's hardware can't run.
+
+        Raises:
+            BadInput: fp16 on a chipset without it.
+        """
+        if scheme == "fp16" and self.chipset and not self.chipset.fp16:
+            raise BadInput(
+                f"{self.name} (HTP {self.chipset.htp_arch}) does not run fp16 graphs",
+                hint="use --quant w8a16",
+            )
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON form that scripts rely on; facts that don't apply are null."""
+        chip = self.chipset
+        return {
+            "name": self.name,
+            "family": self.family,
+            "soc_model": chip.soc_model if chip else None,
+            "htp_arch": chip.htp_arch if chip else None,
+            "vtcm_mb": chip.vtcm_mb if chip else None,
+            "fp16": chip.fp16 if chip else False,
+            "weight_sharing": chip.weight_sharing if chip else False,
+            "aliases": list(chip.aliases) if chip else [],
+            "marketing_name": chip.marketing_name if chip else "CPU (ONNX Runtime)",
+        }
+
+
+def all_targets() -> tuple[Target, ...]:
+    """Return the CPU and every chipset, in the order of the table."""
+    chipsets = (Target(row.name, "snapdragon", row) for row in CHIPSETS.values())
+    return (Target("cpu", "cpu"), *chipsets)
+
+
+def find_target(name: str) -> Target:
+    """Return the target of a name or an alias.
+
+    Raises:
+        BadInput: there is none; the hint has the nearest names.
+    """
+    if name == "cpu":
+        return Target("cpu", "cpu")
+    chipset = find_chipset(name)
+    if chipset is None:
+        known = ["cpu", *CHIPSETS, *(alias for row in CHIPSETS.values() for alias in row.aliases)]
+        raise BadInput(f"no target is called {name!r}", hint=nearest(name, known))
+    return Target(chipset.name, "snapdragon", chipset)

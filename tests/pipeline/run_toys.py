@@ -1,0 +1,37 @@
+"""A process of its own that executes one toy step: python run_toys.py STORE SOURCE STEP OPTIONS."""
+
+import json
+import sys
+from pathlib import Path
+
+from modelc.pipeline.execute import execute
+from modelc.pipeline.plan import Plan
+from modelc.pipeline.step import Step
+from modelc.pipeline.store import Store
+
+
+def main() -> None:
+    store, source, name, options = sys.argv[1:5]
+    isolated = "isolated" in sys.argv[5:]
+    steps = (
+        Step("read", "toy_steps:read", reads=("source",)),
+        Step(
+            name,
+            f"toy_steps:{name}",
+            inputs=("read",),
+            options=json.loads(options),
+            isolated=isolated,
+        ),
+    )
+    seen: list[str] = []
+    results = execute(
+        Plan("cpu", steps),
+        Store(Path(store)),
+        {"source": Path(source)},
+        lambda event: seen.append(type(event).__name__),
+    )
+    print(json.dumps({"status": [r.status for r in results], "events": seen}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelc.errors import BadInput
+from modelc.pipeline.recipe import Recipe, make_recipe
+
+TOML = """
+target = "snapdragon-8-elite"
+quant = "w8a16"
+ar = [1, 64]
+
+[calibration]
+text = "texts/calibration.txt"
+samples = 4
+
+[verify]
+min_top1 = 0.8
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(TOML)
+    return path
+
+
+def test_defaults() -> None:
+    recipe = make_recipe(None, {"target": "cpu"})
+    assert recipe == Recipe(target="cpu")
+    assert (recipe.ar, recipe.splits, recipe.gguf, recipe.quant) == (
+        (128, 1),
+        "auto",
+        "exact",
+        None,
+    )
+
+
+def test_file(recipe_file: Path) -> None:
+    recipe = make_recipe(recipe_file, {})
+    assert (recipe.target, recipe.quant, recipe.ar) == ("snapdragon-8-elite", "w8a16", (64, 1))
+    assert recipe.calibration.text == recipe_file.parent / "texts" / "calibration.txt"
+    assert (recipe.calibration.samples, recipe.verify.min_top1) == (4, 0.8)
+
+
+def test_options_win_and_leave_the_rest(recipe_file: Path) -> None:
+    options = {"quant": "fp16", "ar": "32,1", "splits": "2", "verify_text": Path("held.txt")}
+    recipe = make_recipe(recipe_file, {**options, "calibration_samples": 9})
+    assert (recipe.quant, recipe.ar, recipe.splits) == ("fp16", (32, 1), 2)
+    assert (recipe.verify.text, recipe.verify.min_top1) == (Path("held.txt"), 0.8)
+    assert recipe.calibration.samples == 9
+
+
+def test_all_problems_are_told_at_once(recipe_file: Path) -> None:
+    recipe_file.write_text('quants = "q8_0"\nar = [128]\ngguf = "quick"\n[verify]\nmintop1 = 2\n')
+    with pytest.raises(BadInput) as caught:
+        make_recipe(recipe_file, {"context_length": 0, "splits": "many"})
+    text = caught.value.message
+    assert "target is not given" in text
+    assert "no option is called quants" in text
+    assert "no option is called verify.mintop1" in text
+    assert "ar: 1 must be among the lengths" in text
+    assert "gguf: Input should be 'exact' or 'fast'" in text
+    assert "context_length: Input should be greater than or equal to 1" in text
+    assert "splits: " in text
+    assert "quants: did you mean quant" in caught.value.hint
+    assert "mintop1: did you mean min_top1" in caught.value.hint
+    assert caught.value.where.path == str(recipe_file)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ar": "128,x"}, "ar: "),
+        ({"ar": [1, 1]}, "ar: each length may be given once"),
+        ({"ar": [128, 1], "context_length": 64}, "ar 128 exceeds context_length 64"),
+        ({"ar": []}, "ar: "),
+        ({"splits": 0}, "splits: "),
+        ({"verify_tokens": 1}, "verify.tokens: "),
+        ({"verify": 3}, "verify: "),
+        ({"verify_min_sqnr_db": float("inf")}, "verify.min_sqnr_db: "),
+        ({"target": ""}, "target: "),
+    ],
+)
+def test_wrong_values(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        make_recipe(None, {"target": "cpu", **options})
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize("data", [b"target = ", b"\xff\xfe", b"a = " + b"[" * 100_000])
+def test_a_file_that_is_no_toml(recipe_file: Path, data: bytes) -> None:
+    recipe_file.write_bytes(data)
+    with pytest.raises(BadInput, match="no TOML"):
+        make_recipe(recipe_file, {})
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="can't be read"):
+        make_recipe(tmp_path / "none.toml", {})
+
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    target=WORDS,
+    quant=st.none() | WORDS,
+    ar=st.sets(st.integers(2, 4096), max_size=3),
+    splits=st.just("auto") | st.integers(1, 64),
+    sqnr=st.none() | st.floats(-1e9, 1e9),
+    ratio=st.none() | st.floats(1e-9, 1e9),
+)
+def test_a_recipe_can_be_repeated_from_its_toml(
+    tmp_path_factory: pytest.TempPathFactory,
+    target: str,
+    quant: str | None,
+    ar: set[int],
+    splits: str | int,
+    sqnr: float | None,
+    ratio: float | None,
+) -> None:
+    options = {"target": target, "quant": quant, "ar": [*ar, 1], "splits": splits}
+    limits = {"verify_min_sqnr_db": sqnr, "verify_max_perplexity_ratio": ratio}
+    recipe = make_recipe(None, {**options, **limits})
+    path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+    path.write_text(recipe.to_toml(), encoding="utf-8", newline="")
+    assert make_recipe(path, {}) == recipe

@@ -1,0 +1,1 @@
+"""Helpers shared by tests: small random models, a GGUF writer."""
