@@ -42,7 +42,6 @@ class Finished:
 
     status: int
     seconds: float
-    peak_mb: float
     timed_out: bool
 
 
@@ -74,7 +73,7 @@ def run_command(command: Command) -> Finished:
         finally:
             if child.poll() is None:
                 kill_group(child)
-    return Finished(child.returncode, time.monotonic() - start, _children_peak_mb(), timed_out)
+    return Finished(child.returncode, time.monotonic() - start, timed_out)
 
 
 def run_worker(
@@ -167,12 +166,3 @@ def kill_group(child: subprocess.Popen[bytes]) -> None:
     else:
         child.kill()
     child.wait()
-
-
-def _children_peak_mb() -> float:
-    """Peak resident memory of the largest child so far, in MB (0 where it can't be told)."""
-    try:
-        import resource
-    except ImportError:
-        return 0.0
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -143,6 +143,8 @@ def test_missing_odd_and_unknown_weights_are_named() -> None:
         ({"rope": Rope(dim=10)}, "rope.dim"),
         ({"windows": (0,)}, "windows"),
         ({"attention_scale": float("inf")}, "scales"),
+        ({"logit_softcap": float("nan")}, "softcaps"),
+        ({"layers": 10**12}, "windows"),
     ],
 )
 def test_senseless_configurations_are_refused(changes: dict, message: str) -> None:

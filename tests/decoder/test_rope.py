@@ -103,7 +103,9 @@ def test_tables_hold_cos_and_sin_times_the_factor() -> None:
         (Rope("yarn", dim=16, factor=float("nan"), original_context=64), "factor"),
         (Rope("longrope", dim=16, original_context=64, short_factors=(1.0,) * 3), "3 short"),
         (Rope("longrope", dim=16, original_context=64), "0 short"),
+        (Rope("longrope", dim=16, original_context=1, **FACTORS), "original context"),
         (Rope(dim=16, frequency_divisors=(0.0,) * 8), "positive"),
+        (Rope(dim=16, attention_factor=float("inf")), "attention factor"),
     ],
 )
 def test_senseless_scaling_is_refused(rope: Rope, message: str) -> None:

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from modelc.pipeline import tools
 from modelc.pipeline.execute import execute
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.step import Step
@@ -12,6 +13,8 @@ from modelc.pipeline.store import Store
 
 def main() -> None:
     store, source, name, options = sys.argv[1:5]
+    # Processes of one test agree on the code, even if someone edits it meanwhile.
+    tools.own_version = lambda: "1"
     isolated = "isolated" in sys.argv[5:]
     steps = (
         Step("read", "toy_steps:read", reads=("source",)),

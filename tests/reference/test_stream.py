@@ -12,6 +12,7 @@ from support.tiny_source import tiny_config, tiny_source, write_weights
 from modelc.decoder.builder import build_decoder
 from modelc.errors import BadInput
 from modelc.passes.expand import ExpandComposites
+from modelc.reference.narrow import split_head
 from modelc.reference.parts import cut_at_layers
 from modelc.reference.stream import StreamedReference
 from modelc.reference.whole import WholeReference
@@ -72,6 +73,26 @@ def test_observer_sees_every_float_tensor_of_every_sequence(model: ir.Model) -> 
     np.testing.assert_allclose(sums, 1, rtol=1e-6)
 
 
-def test_no_tokens_no_logits(model: ir.Model) -> None:
-    with pytest.raises(BadInput, match="without tokens"):
-        StreamedReference(model).logits([])
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([], "without tokens"),
+        ([1] * 17, "context of 16"),
+        ([3, 40], "vocabulary of 40"),
+        ([-1], "vocabulary"),
+    ],
+)
+def test_what_cant_be_run_is_refused(model: ir.Model, tokens: list[int], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        StreamedReference(model).logits(tokens)
+    with pytest.raises(BadInput, match=message):
+        WholeReference(model).step(np.array([tokens], np.int64))
+
+
+def test_a_large_head_in_pieces_gives_the_same_logits(model: ir.Model) -> None:
+    pieces = cut_at_layers(split_head(model, piece_bytes=7 * 32 * 4))  # seven rows each
+    assert len(pieces) == 4 + 6
+    whole, split = StreamedReference(model), StreamedReference(model, piece_bytes=7 * 32 * 4)
+    np.testing.assert_allclose(
+        split.logits(SEQUENCES[0]), whole.logits(SEQUENCES[0]), rtol=1e-5, atol=1e-6
+    )

@@ -159,6 +159,9 @@ def model(identity: str) -> Any:
 
 def make(identity: str, folder: Path) -> Path:
     """Save a random model with a tiny tokenizer into `folder`, and return the folder."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     model(identity).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder

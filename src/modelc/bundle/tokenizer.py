@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tokenizers
-from tokenizers.decoders import DecodeStream
+from pydantic import ConfigDict, TypeAdapter, with_config
 
 from modelc.bundle.chat import Message, render_chat
 from modelc.errors import BadInput, Damaged, Where
@@ -16,6 +16,21 @@ from modelc.ir.tokenizer import TokenizerData
 
 TOKENIZER = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"
+
+
+@with_config(ConfigDict(strict=True, extra="ignore"))
+@dataclass(frozen=True)
+class _Settings:
+    """What is read of tokenizer_config.json; the rest of it is for transformers."""
+
+    add_bos_token: bool
+    bos_token_id: int | None
+    eos_token_ids: tuple[int, ...]
+    chat_template: str | None
+    special_tokens: Mapping[str, str]
+
+
+_SETTINGS = TypeAdapter(_Settings)
 
 
 class Tokenizer:
@@ -60,7 +75,7 @@ class Tokenizer:
 
     def stream(self) -> TextStream:
         """Start decoding token by token."""
-        return TextStream(self._tokenizer)
+        return TextStream(self)
 
     def apply_chat_template(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = True
@@ -90,30 +105,41 @@ class Tokenizer:
 
 
 class TextStream:
-    """Decodes token by token, holding back what is not whole UTF-8 yet."""
+    """Decodes token by token, holding back what is not whole UTF-8 yet.
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+    Each token is decoded together with those whose text was shown last, since decoders treat a
+    text's beginning otherwise than its middle; and only what that adds is shown.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-        self._ids: list[int] = []
-        self._shown = 0
+        self._shown: list[int] = []
+        self._held: list[int] = []
 
     def add(self, token_id: int) -> str:
-        """Return the text that this token completes, often "" or one word."""
-        self._ids.append(token_id)
-        piece = self._stream.step(self._tokenizer, token_id) or ""
-        self._shown += len(piece)
-        return piece
+        """Return the text that this token completes, often one word or ""."""
+        self._held.append(token_id)
+        text = self._added()
+        if not text or text.endswith("\ufffd"):
+            return ""
+        self._shown, self._held = self._held, []
+        return text
 
     def finish(self) -> str:
         """Return what is still held back: broken characters as U+FFFD."""
-        return self._tokenizer.decode(self._ids, skip_special_tokens=True)[self._shown :]
+        text, self._held = self._added(), []
+        return text
+
+    def _added(self) -> str:
+        before = self._tokenizer.decode(self._shown)
+        return self._tokenizer.decode([*self._shown, *self._held])[len(before) :]
 
 
 def save_tokenizer(data: TokenizerData, folder: Path) -> None:
     """Write tokenizer.json and tokenizer_config.json, which transformers can read as well."""
     settings = {
         **data.special,
+        "special_tokens": dict(data.special),
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": data.add_bos,
         "bos_token_id": data.bos_id,
@@ -135,19 +161,16 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     path = folder / SETTINGS
     try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        data = TokenizerData(
-            json=(folder / TOKENIZER).read_text(encoding="utf-8"),
-            bos_id=settings["bos_token_id"],
-            eos_ids=tuple(settings["eos_token_ids"]),
-            add_bos=settings["add_bos_token"],
-            chat_template=settings["chat_template"] or "",
-            special={
-                name: value
-                for name, value in settings.items()
-                if name.endswith("_token") and isinstance(value, str)
-            },
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        settings = _SETTINGS.validate_json(path.read_bytes())
+        text = (folder / TOKENIZER).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
         raise Damaged(f"not a bundle's tokenizer: {error}", where=Where(path=str(path))) from error
+    data = TokenizerData(
+        json=text,
+        bos_id=settings.bos_token_id,
+        eos_ids=settings.eos_token_ids,
+        add_bos=settings.add_bos_token,
+        chat_template=settings.chat_template or "",
+        special=settings.special_tokens,
+    )
     return Tokenizer(data)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from modelc import __version__
-from modelc.bundle.exchange import put_aside, put_in_place, recover
+from modelc.bundle.exchange import put_in_place, staging
 from modelc.bundle.manifest import (
     MANIFEST,
     Manifest,
@@ -70,24 +66,20 @@ def write_bundle(destination: Path, draft: Draft) -> Manifest:
     hint = "free some, or write the bundle to another disk (-o DIR)"
     with space_needed(place, hint), _unwritable(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-        recover(place)
-        _check_replaceable(place)
-        _clean(place)
-        ready = _as_drafted(place, draft)
-        return ready or _write(place, draft)
+        with staging(place) as staged:
+            _check_replaceable(place)
+            return _as_drafted(place, draft) or _write(staged, place, draft)
 
 
-def _write(place: Path, draft: Draft) -> Manifest:
-    with _staging(place) as staged:
-        files = {name: _put(staged / name, draft.files[name]) for name in sorted(draft.files)}
-        manifest = _complete(draft, files)
-        _put(staged / MANIFEST, dump_manifest(manifest))
-        for path in (*staged.rglob("*"), staged):
-            sync(path)
-        old = put_in_place(staged, place)
-        sync(place.parent)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+def _write(staged: Path, place: Path, draft: Draft) -> Manifest:
+    staged.mkdir()
+    files = {name: _put(staged / name, draft.files[name]) for name in sorted(draft.files)}
+    manifest = _complete(draft, files)
+    _put(staged / MANIFEST, dump_manifest(manifest))
+    for path in (*staged.rglob("*"), staged):
+        sync(path)
+    put_in_place(place)
+    sync(place.parent)
     return manifest
 
 
@@ -156,37 +148,6 @@ def _check_replaceable(place: Path) -> None:
             where=where,
             hint="move them away, or choose another -o",
         )
-
-
-@contextmanager
-def _staging(place: Path) -> Iterator[Path]:
-    """Give a new folder beside `place`; its lock tells others that its writer lives."""
-    staged = place.with_name(f".{place.name}.modelc-{uuid.uuid4().hex[:8]}")
-    lock = FileLock(staged.with_name(f"{staged.name}.lock"))
-    with lock:
-        staged.mkdir()
-        try:
-            yield staged
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-            Path(lock.lock_file).unlink(missing_ok=True)
-
-
-def _clean(place: Path) -> None:
-    """Remove what killed writers of the same bundle left beside it."""
-    for path in place.parent.glob(f".{_escaped(place.name)}.modelc-????????.lock"):
-        try:
-            with FileLock(path, timeout=0):
-                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-                path.unlink(missing_ok=True)
-        except Timeout:
-            continue  # its writer lives
-    if place.exists():
-        shutil.rmtree(put_aside(place), ignore_errors=True)
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
 
 
 @contextmanager

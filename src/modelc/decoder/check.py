@@ -19,6 +19,11 @@ def check_source(source: DecoderSource) -> None:
         BadInput: names the first size or weight that is wrong.
     """
     check_config(source.config)
+    if source.config.layers > len(source.weights):  # before names of that many are made
+        raise BadInput(
+            f"the model is said to have {source.config.layers} layers, "
+            f"but the source has {len(source.weights)} weights"
+        )
     expected: dict[str, tuple[int, ...]] = dict(plain_shapes(source.config))
     for name, (rows, columns) in linear_shapes(source.config):
         expected[f"{name}.weight"] = (rows, columns)
@@ -55,7 +60,8 @@ def check_config(config: DecoderConfig) -> None:
     """
     find_architecture(config.architecture)
     rope = config.rope
-    finite = (config.attention_scale, config.embedding_scale, config.norm_epsilon)
+    caps = (config.attention_softcap, config.logit_softcap)
+    scales = (config.attention_scale, config.embedding_scale, config.norm_epsilon)
     checks = (
         (min(config.vocab_size, config.hidden_size, config.intermediate_size) > 0, "sizes"),
         (min(config.layers, config.heads, config.kv_heads, config.head_dim) > 0, "sizes"),
@@ -65,8 +71,8 @@ def check_config(config: DecoderConfig) -> None:
         (math.isfinite(rope.theta) and rope.theta > 1, "rope.theta"),
         (len(config.windows) == config.layers, "windows (one for each layer)"),
         (all(window >= 0 for window in config.windows), "windows"),
-        (all(map(math.isfinite, finite)) and config.norm_epsilon >= 0, "scales and epsilon"),
-        (min(config.attention_softcap, config.logit_softcap) >= 0, "softcaps"),
+        (all(map(math.isfinite, scales)) and config.norm_epsilon >= 0, "scales and epsilon"),
+        (all(map(math.isfinite, caps)) and min(caps) >= 0, "softcaps"),
     )
     for good, what in checks:
         if not good:

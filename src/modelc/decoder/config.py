@@ -7,10 +7,13 @@ named as in Hugging Face's llama ("model.layers.0.self_attn.q_proj.weight"), mat
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
+from modelc.errors import Damaged, Where
 from modelc.ir.tokenizer import TokenizerData as TokenizerData
 from modelc.ir.weights import StoredMatrix
 
@@ -97,3 +100,25 @@ class DecoderSource:
     config: DecoderConfig
     weights: Mapping[str, StoredMatrix]
     tokenizer: TokenizerData
+
+
+def save_config(config: DecoderConfig, path: Path) -> None:
+    """Write a configuration as JSON, sorted."""
+    path.write_text(json.dumps(asdict(config), indent=1, sort_keys=True) + "\n")
+
+
+def load_config(path: Path) -> DecoderConfig:
+    """Read what `save_config` wrote.
+
+    Raises:
+        Damaged: it is something else.
+    """
+    # Imported here: reading a source needs no validator.
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(DecoderConfig).validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise Damaged(
+            f"not a decoder's configuration: {error}", where=Where(path=str(path))
+        ) from error

@@ -77,7 +77,7 @@ def _attention(
         [queries, keys, values, mask, cache.past_key, cache.past_value],
         [context, cache.present_key, cache.present_value],
         scale=config.attention_scale,
-        **({"softcap": config.attention_softcap} if config.attention_softcap else {}),
+        softcap=config.attention_softcap,
     )
     width = config.heads * config.head_dim
     rows = scope.emit(

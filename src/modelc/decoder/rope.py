@@ -60,14 +60,16 @@ def frequencies(rope: Rope, context_length: int) -> Floats:
 def attention_factor(rope: Rope, max_context: int) -> float:
     """Return what cos and sin are multiplied by."""
     if rope.attention_factor is not None:
-        return rope.attention_factor
+        return _positive(rope.attention_factor, rope, "attention factor")
     if rope.kind == "yarn":
         if rope.mscale and rope.mscale_all_dim:
-            return _yarn_mscale(rope, rope.mscale) / _yarn_mscale(rope, rope.mscale_all_dim)
+            whole = _positive(_yarn_mscale(rope, rope.mscale_all_dim), rope, "mscale_all_dim")
+            return _yarn_mscale(rope, rope.mscale) / whole
         return _yarn_mscale(rope, 1.0)
     if rope.kind == "longrope":
-        factor = rope.factor if rope.factor != 1.0 else max_context / rope.original_context
-        return math.sqrt(1 + math.log(max(factor, 1.0)) / math.log(rope.original_context))
+        original = _positive(rope.original_context - 1, rope, "original context less one") + 1
+        factor = rope.factor if rope.factor != 1.0 else max_context / original
+        return math.sqrt(1 + math.log(max(factor, 1.0)) / math.log(original))
     return 1.0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -81,7 +81,13 @@ def read_source(path: Path) -> DecoderSource:
     Raises:
         BadInput: with the place and what to do.
     """
-    return FRONTENDS[detect(path)].read(path)
+    try:
+        return FRONTENDS[detect(path)].read(path)
+    except BadInput as error:
+        if error.where.path:
+            raise
+        place = replace(error.where, path=str(path))
+        raise BadInput(error.message, where=place, hint=error.hint) from error
 
 
 def source_files(path: Path) -> tuple[Path, ...]:

@@ -44,12 +44,12 @@ class Scope:
         name: str = "",
         *,
         dtype: ir.DataType = ir.DataType.FLOAT,
+        domain: str = "",
         **attributes: int | float | str | Sequence[int],
     ) -> ir.Value:
         """Write a node of one output, called `name` within this module."""
-        (result,) = self.emit_many(
-            op_type, inputs, [new_value(self.path(name), dims, dtype)], **attributes
-        )
+        result = new_value(self.path(name), dims, dtype)
+        self.emit_many(op_type, inputs, [result], domain=domain, **attributes)
         return result
 
     def emit_many(
@@ -57,31 +57,34 @@ class Scope:
         op_type: str,
         inputs: Sequence[ir.Value | None],
         outputs: Sequence[ir.Value],
+        *,
+        domain: str = "",
         **attributes: int | float | str | Sequence[int],
     ) -> Sequence[ir.Value]:
         """Write a node that makes `outputs`; it is named like the first of them."""
-        node = ir.node(op_type, inputs, attributes, outputs=outputs, name=outputs[0].name)
+        node = ir.node(
+            op_type, inputs, attributes, domain=domain, outputs=outputs, name=outputs[0].name
+        )
         set_module(node, self.module)
         self.sheet.nodes.append(node)
         return outputs
 
     def constant(self, name: str, array: np.ndarray) -> ir.Value:
         """Return the initialiser of this full name, written once per sheet."""
-        if name not in self.sheet.initializers:
-            self._add(ir.Tensor(array, name=name))
-        return self.sheet.initializers[name]
+        return self.tensor(ir.Tensor(array, name=name))
 
     def weight(self, name: str, source: StoredMatrix) -> ir.Value:
         """Return the initialiser of this full name over a stored weight."""
-        if name not in self.sheet.initializers:
-            self._add(StoredWeight(source, name))
-        return self.sheet.initializers[name]
+        return self.tensor(StoredWeight(source, name))
 
-    def _add(self, tensor: ir.TensorProtocol) -> None:
+    def tensor(self, tensor: ir.TensorProtocol) -> ir.Value:
+        """Return the initialiser of this tensor's name, written once per sheet."""
         assert tensor.name
-        value = new_value(tensor.name, tensor.shape.numpy(), tensor.dtype)
-        value.const_value = tensor
-        self.sheet.initializers[tensor.name] = value
+        if tensor.name not in self.sheet.initializers:
+            value = new_value(tensor.name, tensor.shape.numpy(), tensor.dtype)
+            value.const_value = tensor
+            self.sheet.initializers[tensor.name] = value
+        return self.sheet.initializers[tensor.name]
 
 
 def new_value(name: str, dims: Dims, dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:

@@ -30,7 +30,7 @@ LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
     "canonical": {"": frozenset(_BASE | _COMPOSITE)},
     "expanded": {"": frozenset(_BASE | {"Softmax", "RMSNormalization"})},
     "cpu": {
-        "": frozenset(_BASE | _COMPOSITE | {"Softmax", "SimplifiedLayerNormalization"}),
+        "": frozenset(_BASE | _COMPOSITE | {"ReduceSum", "SimplifiedLayerNormalization"}),
         "com.microsoft": frozenset(
             {
                 "GatherBlockQuantized", "GroupQueryAttention", "MatMulNBits",

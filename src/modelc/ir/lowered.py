@@ -1,4 +1,4 @@
-"""Lowered graphs on disk: an ONNX file and one file of weights beside it, as vendors' tools read."""
+"""Lowered graphs on disk, as vendors' tools read them: an ONNX file and its weights beside it."""
 
 from __future__ import annotations
 

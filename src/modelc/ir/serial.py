@@ -17,7 +17,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from modelc.errors import BadInput, Damaged, ModelcError, Where
-from modelc.ir.weights import BLOCKS, StoredMatrix, StoredWeight, tensor_shape
+from modelc.ir.weights import BLOCKS, DerivedWeight, StoredMatrix, StoredWeight, tensor_shape
 
 LARGEST_FILE: Final = 1 << 30  # a graph without its weights is far smaller
 
@@ -26,13 +26,14 @@ def save_graph(model: ir.Model, path: Path, source_root: Path) -> None:
     """Write a graph whose stored weights lie in files under `source_root`.
 
     Raises:
-        ModelcError: a weight lies somewhere else.
+        ModelcError: a weight lies somewhere else, or is derived from stored ones.
     """
-    proto = to_proto(model, lambda tensor: isinstance(tensor, StoredWeight))
+    proto = to_proto(model, lambda tensor: isinstance(tensor, StoredWeight | DerivedWeight))
     for tensor in proto.graph.initializer:
         if is_outside(tensor):
             weight = model.graph.initializers[tensor.name].const_value
-            assert isinstance(weight, StoredWeight)
+            if not isinstance(weight, StoredWeight):
+                raise ModelcError(f"{tensor.name} is made of weights, not stored: not to be saved")
             _write_entries(tensor, _entries(weight.source, source_root))
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
@@ -134,11 +135,13 @@ def _source(tensor: onnx.TensorProto, root: Path) -> StoredMatrix:
 
 def _check(source: StoredMatrix, tensor: onnx.TensorProto) -> None:
     first, last = source.rows or (0, source.row_count)
-    heads = source.unpermute_heads
+    heads, turning = source.unpermute_heads, last - first
+    if len(source.shape) == 1:
+        turning = source.shape[0]  # a bias: each element is a row of its own
     good = (
         source.offset + source.row_count * source.row_bytes <= source.path.stat().st_size,
         first < last <= source.row_count,
-        not heads or (last - first) % (2 * heads) == 0,
+        not heads or turning % (2 * heads) == 0,
         tensor.data_type == onnx.TensorProto.FLOAT,
         tuple(tensor.dims) == tensor_shape(source),
         type(source.transposed) is bool and isinstance(source.add, int | float),

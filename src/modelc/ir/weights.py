@@ -106,6 +106,11 @@ class StoredMatrix:
             values = values + np.float32(self.add)
         return values.T if self.transposed else values
 
+    def decode_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return float32 [len(rows), columns]: these rows of the matrix, before transposing."""
+        values = decode_blocks(self.blocks()[rows], self.format)
+        return values + np.float32(self.add) if self.add else values
+
 
 class StoredWeight(ir.LazyTensor):
     """An `onnx_ir` tensor over a `StoredMatrix`; float32 to all who read it, never cached."""
@@ -157,6 +162,15 @@ def tensor_shape(source: StoredMatrix) -> tuple[int, ...]:
     first, last = source.rows or (0, source.shape[0])
     shape = (last - first, *source.shape[1:])
     return shape[::-1] if source.transposed else shape
+
+
+def release(source: StoredMatrix) -> None:
+    """Let go of the memory that holds a weight's file pages; reading it again maps them anew."""
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    first = source.offset // mmap.PAGESIZE * mmap.PAGESIZE
+    size = source.offset + source.row_count * source.row_bytes - first
+    _mapped(source.path).madvise(mmap.MADV_DONTNEED, first, size)
 
 
 def decode_blocks(raw: np.ndarray, format: str) -> np.ndarray:

@@ -18,6 +18,14 @@ _HTP_FLOAT: Final = (
 )
 
 PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
+    "cpu": (
+        "modelc.passes.cpu.fuse_attention:FuseAttention",
+        "modelc.passes.cpu.select_rows:SelectRows",
+        "modelc.passes.cpu.fuse_norms:FuseNorms",
+        "modelc.passes.cpu.fuse_activation:FuseActivation",
+        "modelc.passes.cpu.merge_linears:MergeLinears",
+        "modelc.passes.cpu.pack_weights:PackWeights",
+    ),
     # The expanded graph, on which ranges are gathered.
     "expanded": ("modelc.passes.expand:ExpandComposites",),
     "htp-float": _HTP_FLOAT,

@@ -20,7 +20,7 @@ from modelc.pipeline.plans import draft_bundle, make_plan
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.sources import Sources
 from modelc.pipeline.step import SOURCE
-from modelc.pipeline.steps import VERIFICATION
+from modelc.pipeline.steps import IR, VERIFICATION
 from modelc.pipeline.store import Entry, Store
 
 
@@ -124,7 +124,7 @@ def copy_ir(results: Sequence[StepResult], directory: Path) -> None:
         BadInput: the directory can't be written.
     """
     for result in results:
-        for text in sorted((result.path / "ir").glob("*.txt")):
+        for text in sorted((result.path / IR).glob("*.txt")):
             target = directory / result.name / text.name
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from modelc.files import FileDigest
+from modelc.pipeline.store import Entry
 
 Status = Literal["ran", "cached"]
 
@@ -20,19 +20,26 @@ class StepResult:
         status: "ran" now, or "cached": its result was in the store.
         seconds: wall time spent on it in this run.
         peak_mb: peak resident memory in MB (2**20 bytes) while it ran, 0 if cached: the child's
-            own where `isolated`, that of this whole process and its children otherwise.
-        path: folder with its result, to read only.
-        files: name in that folder -> size and SHA-256.
+            own where `entry.record.isolated`, that of this whole process and its children
+            otherwise.
+        entry: its result in the store.
     """
 
     name: str
     status: Status
     seconds: float
     peak_mb: float
-    key: str
-    path: Path
-    files: Mapping[str, FileDigest]
-    isolated: bool
+    entry: Entry
+
+    @property
+    def key(self) -> str:
+        """Name of its result in the store."""
+        return self.entry.record.key
+
+    @property
+    def path(self) -> Path:
+        """Folder with its result, to read only."""
+        return self.entry.path
 
 
 @dataclass(frozen=True)

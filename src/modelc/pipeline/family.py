@@ -22,18 +22,18 @@ class Family:
 
     Attributes:
         steps: those between `canonical` and `verify`.
-        runs_on: steps whose results the runtime loads.
+        runs_on: names of the steps whose results the runtime loads.
         tools: packages that run the result.
         contents: from the steps' results to the bundle's own files, by name, and graphs.
-        settings: what the runtime must know beside the model's facts.
+        settings: what the runtime must be told beside the model's sizes.
         files_of_steps: step name -> folder, to what the runtime loads, by role.
         files_of_bundle: the same for a bundle.
     """
 
     steps: Callable[[Job], tuple[Step, ...]]
-    runs_on: tuple[str, ...]
+    runs_on: Callable[[Job], tuple[str, ...]]
     tools: tuple[str, ...]
     contents: Callable[[Job, Mapping[str, Entry]], Contents]
-    settings: Callable[[Mapping[str, Entry]], dict[str, Any]]
+    settings: Callable[[Job], dict[str, Any]]
     files_of_steps: Callable[[Mapping[str, Path]], dict[str, Path]]
     files_of_bundle: Callable[[Path, Manifest, Store], dict[str, Path]]

@@ -11,10 +11,10 @@ from modelc.bundle.write import FromFile
 from modelc.pipeline.family import Contents, Family
 from modelc.pipeline.job import Job
 from modelc.pipeline.step import SOURCE, Step, StepContext
+from modelc.pipeline.steps import IR
 from modelc.pipeline.store import Entry
 
 MODEL: Final = "model.onnx"
-IR: Final = "ir"
 
 
 def _steps(job: Job) -> tuple[Step, ...]:
@@ -79,10 +79,10 @@ def _graph(path: Path) -> Graph:
 
 CPU: Final = Family(
     steps=_steps,
-    runs_on=("lower",),
+    runs_on=lambda job: ("lower",),
     tools=("onnxruntime",),
     contents=_contents,
-    settings=lambda entries: {},
+    settings=lambda job: {},
     files_of_steps=lambda folders: {"model": folders["lower"] / MODEL},
     files_of_bundle=lambda folder, manifest, store: {"model": folder / MODEL},
 )

@@ -34,14 +34,16 @@ def run_isolated(step: Step, context: StepContext, log: Path) -> float:
         )
     try:
         reply = _converse(child, _job(step, context), context)
-    finally:
-        if child.poll() is None and sys.exc_info()[0] is not None:
+    except BaseException:
+        if child.poll() is None:
             kill_group(child)
+        raise
+    finally:
         child.communicate()
     if "error" in reply:
         raise decode_error(reply["error"], step.name)
     if "peak_mb" not in reply:
-        finished = Finished(child.returncode, time.monotonic() - start, 0.0, timed_out=False)
+        finished = Finished(child.returncode, time.monotonic() - start, timed_out=False)
         what = reply.get("failure") or ending(finished)
         raise ToolFailed(
             f"{what}; its last words:\n{tail(log)}",
@@ -73,6 +75,8 @@ def _converse(
     except BrokenPipeError:
         return {}
     for line in child.stdout:
+        if not line.endswith(b"\n"):
+            break  # it died in the middle of a word
         message: dict[str, Any] = json.loads(line)
         if "progress" in message:
             context.progress(*message["progress"])

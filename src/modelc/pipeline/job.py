@@ -8,11 +8,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from modelc.errors import BadInput
 from modelc.frontends import detect
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.step import SOURCE
 from modelc.quant.schemes import Scheme, default_scheme, find_scheme
 from modelc.targets.find import Target, find_target
+
+# Options that only some families have a use for; elsewhere they are refused, not ignored.
+_ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
+    "gguf": ("cpu",),
+    "ar": ("snapdragon",),
+    "splits": ("snapdragon",),
+    "keep_twins": ("snapdragon",),
+    "calibration": ("snapdragon",),
+}
 
 CALIBRATION_TEXT: Final = "calibration_text"
 VERIFY_TEXT: Final = "verify_text"
@@ -44,6 +54,7 @@ def make_job(source: Path, recipe: Recipe) -> Job:
     target = find_target(recipe.target)
     scheme = find_scheme(recipe.quant or default_scheme(target.family, kind), target.family)
     target.check_scheme(scheme.name)
+    _refuse_useless(recipe, target)
     sample = Path(str(resources.files("modelc.data").joinpath("sample.txt")))
     sources = {
         SOURCE: source,
@@ -52,3 +63,13 @@ def make_job(source: Path, recipe: Recipe) -> Job:
     }
     resolved = recipe.model_copy(update={"target": target.name, "quant": scheme.name})
     return Job(source, resolved, target, scheme, sources)
+
+
+def _refuse_useless(recipe: Recipe, target: Target) -> None:
+    for name, families in _ONLY_FOR.items():
+        default = Recipe.model_fields[name].default
+        if target.family not in families and getattr(recipe, name) != default:
+            raise BadInput(
+                f"{target.name} has no use for the option {name}",
+                hint=f"it is for {' and '.join(families)} targets; leave it out",
+            )

@@ -59,10 +59,7 @@ class Performance:
             status="cached" if cached else "ran",
             seconds=time.perf_counter() - start,
             peak_mb=0.0 if cached else entry.record.peak_mb,
-            key=key,
-            path=entry.path,
-            files=entry.record.files,
-            isolated=self.step.isolated,
+            entry=entry,
         )
 
     @contextmanager

@@ -57,12 +57,13 @@ def make_plan(job: Job) -> Plan:
             options={
                 "family": job.target.family,
                 "target": job.target.name,
+                "settings": family.settings(job),
                 "recipe": {
                     "quant": job.scheme.name,
                     "verify": job.recipe.verify.model_dump(mode="json", exclude={"text"}),
                 },
             },
-            inputs=("import", "canonical", "reference", *family.runs_on),
+            inputs=("import", "canonical", "reference", *family.runs_on(job)),
             tools=family.tools,
         ),
     )
@@ -91,7 +92,12 @@ def draft_bundle(job: Job, entries: Mapping[str, Entry], digests: Mapping[str, s
         tools=dict(sorted(tools.items())),
         metrics=verification["metrics"],
         graphs=graphs,
-        settings={**facts, **family.settings(entries)},
+        settings={
+            **facts,
+            **family.settings(job),
+            # Where the store has what runs here, if the bundle itself doesn't.
+            "results": {name: entries[name].record.key for name in family.runs_on(job)},
+        },
     )
     common: dict[str, FromFile | bytes] = {
         TOKENIZER: stored(entries["import"], TOKENIZER),

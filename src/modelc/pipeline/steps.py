@@ -7,7 +7,6 @@ Each is a function of a `StepContext`; heavy packages are imported when it runs.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 GRAPH: Final = "graph.onnx"
 CONFIG: Final = "config.json"
 FACTS: Final = "facts.json"
+IR: Final = "ir"  # text forms of the graph after each pass, in a lowering step's result
 VERIFICATION: Final = "verification.json"
 VERIFICATION_DATA: Final = "verification.npz"
 
@@ -35,12 +35,12 @@ REFERENCE_BYTES: Final = 32 << 20
 def import_source(context: StepContext) -> None:
     """Read the source's configuration and tokenizer: config.json, tokenizer files."""
     from modelc.bundle.tokenizer import save_tokenizer
+    from modelc.decoder.config import save_config
     from modelc.frontends import read_source
 
     source = read_source(context.source)
     save_tokenizer(source.tokenizer, context.out)
-    document = json.dumps(asdict(source.config), indent=1, sort_keys=True)
-    (context.out / CONFIG).write_text(document + "\n")
+    save_config(source.config, context.out / CONFIG)
 
 
 def build_canonical(context: StepContext) -> None:
@@ -96,14 +96,15 @@ def run_reference(context: StepContext) -> None:
 def verify_result(context: StepContext) -> None:
     """Run the compiled model on the verification text: verification.json, whatever the verdict.
 
-    Options: family, target, recipe (its scheme and its [verify] section).
+    Options: family, target, settings (the family's), recipe (its scheme and [verify] section).
     """
     from modelc.pipeline.plans import FAMILIES
     from modelc.pipeline.verify import open_runtime, thresholds_of, verify_runtime
 
     family = context.options["family"]
     files = FAMILIES[family].files_of_steps(context.inputs)
-    runtime = open_runtime(family, files, read_facts(context))
+    settings = {**read_facts(context), **context.options["settings"]}
+    runtime = open_runtime(family, files, settings)
     try:
         verification = verify_runtime(
             runtime,

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from modelc.ir.provenance import module_of
 
 _LAYER = re.compile(r"model\.layers\.(\d+)(?:\.|$)")
+_HEAD_PIECE = re.compile(r"lm_head\.(\d+)$")
 _HEAD = re.compile(r"(?:model\.norm|lm_head)(?:\.|$)")
 
 
@@ -20,21 +21,31 @@ def cut_at_layers(model: ir.Model) -> list[ir.Model]:
     """Return the parts of a canonical or expanded graph in the order in which they run.
 
     A part's inputs are graph inputs and results of parts before it; its outputs are graph outputs
-    and what later parts read. The given model is left as it is; weights are shared.
+    and what later parts read. The given model is left as it is; weights are shared. A head in
+    pieces (`narrow.split_head`) gives a part for each piece.
     """
-    layers = [int(found[1]) for node in model.graph if (found := _LAYER.match(module_of(node)))]
-    head = max(layers, default=-1) + 2
-    groups: list[list[ir.Node]] = [[] for _ in range(head + 1)]
-    for node in model.graph:
-        module = module_of(node)
-        if layer := _LAYER.match(module):
-            groups[int(layer[1]) + 1].append(node)
-        else:
-            groups[head if _HEAD.match(module) else 0].append(node)
-    return [_part(model, nodes, index) for index, nodes in enumerate(groups)]
+    modules = [module_of(node) for node in model.graph]
+    last_piece = max(
+        (int(found[1]) for found in map(_HEAD_PIECE.match, modules) if found), default=0
+    )
+    groups: dict[tuple[int, int], list[ir.Node]] = {}
+    for node, module in zip(model.graph, modules, strict=True):
+        groups.setdefault(_place(module, last_piece), []).append(node)
+    return [_part(model, nodes) for _, nodes in sorted(groups.items(), key=lambda item: item[0])]
 
 
-def _part(model: ir.Model, nodes: Sequence[ir.Node], index: int) -> ir.Model:
+def _place(module: str, last_piece: int) -> tuple[int, int]:
+    """Return where in the order a module's part is: embedding and masks, layers, head."""
+    if layer := _LAYER.match(module):
+        return 1, int(layer[1])
+    if piece := _HEAD_PIECE.match(module):
+        return 2, int(piece[1])
+    if _HEAD.match(module):
+        return 2, 0 if module == "model.norm" else last_piece
+    return 0, 0
+
+
+def _part(model: ir.Model, nodes: Sequence[ir.Node]) -> ir.Model:
     inside = set(nodes)
     read = dict.fromkeys(value for node in nodes for value in node.inputs if value is not None)
     outer = [value for value in read if value.producer() not in inside]
@@ -50,6 +61,6 @@ def _part(model: ir.Model, nodes: Sequence[ir.Node], index: int) -> ir.Model:
         nodes=nodes,
         initializers=[value for value in outer if value.is_initializer()],
         opset_imports=model.opset_imports,
-        name=f"part_{index}",
+        name=module_of(nodes[-1]),
     )
     return ir.Model(view.clone(), ir_version=model.ir_version, producer_name=model.producer_name)

@@ -1,17 +1,17 @@
-"""ONNX Runtime CPU sessions whose weights are handed over in memory, never written to disk."""
+"""ONNX Runtime CPU sessions that read weights in place, neither written to disk nor copied."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 
-from modelc.ir.serial import is_outside, to_proto
-
-if TYPE_CHECKING:
-    import onnxruntime
+from modelc.errors import BadInput
+from modelc.ir.emit import dims_of
+from modelc.ir.weights import StoredWeight
 
 INLINE: Final = 64  # elements; shape inference wants to see small constants
 
@@ -19,8 +19,8 @@ INLINE: Final = 64  # elements; shape inference wants to see small constants
 class Session:
     """A graph on ONNX Runtime CPU; its stored weights are decoded to float32 when it opens.
 
-    Nothing is folded or fused, so every tensor is what the graph says. `threads` 0 is ONNX
-    Runtime's own choice.
+    Nothing is folded or fused, so every tensor is what the graph says; only the products with
+    weights read these as they lie in the file, [out, in]. `threads` 0 is ONNX Runtime's choice.
     """
 
     def __init__(self, model: ir.Model, threads: int = 0) -> None:
@@ -30,23 +30,45 @@ class Session:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # Prepacking would copy every matrix into a second layout.
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        proto = to_proto(model, lambda tensor: tensor.size > INLINE)
-        names = [tensor.name for tensor in proto.graph.initializer if is_outside(tensor)]
-        # ONNX Runtime reads the arrays in place and doesn't keep them alive: this object must.
-        self._weights = [_ort_value(model.graph.initializers[name]) for name in names]
-        options.add_external_initializers(names, self._weights)
+        model = model.clone()
+        _multiply_as_stored(model)
+        self._weights = _weights_as_inputs(model)
         self._session = ort.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            ir.serde.serialize_model(model).SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
         )
         self._inputs = [argument.name for argument in self._session.get_inputs()]
         self._outputs = [argument.name for argument in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run on those of `feeds` that the graph takes; return its outputs by name."""
-        taken = {name: feeds[name] for name in self._inputs}
+        taken = {
+            name: self._weights[name] if name in self._weights else feeds[name]
+            for name in self._inputs
+        }
         return dict(zip(self._outputs, self._session.run(self._outputs, taken), strict=True))
+
+
+def check_tokens(model: ir.Model, token_ids: np.ndarray, last: int) -> None:
+    """Check that tokens are in the vocabulary and that `last` positions fit in the context.
+
+    Raises:
+        BadInput: they are not, or don't.
+    """
+    vocab, context = (
+        int(dims_of(model.graph.initializers[name])[0])
+        for name in ("model.embed_tokens.weight", "rope.cos")
+    )
+    if not token_ids.size:
+        raise BadInput("a sequence without tokens has no logits")
+    if token_ids.min() < 0 or token_ids.max() >= vocab:
+        raise BadInput(f"a token is not in the vocabulary of {vocab}")
+    if last > context:
+        raise BadInput(
+            f"{last} tokens are more than the context of {context}",
+            hint="give fewer tokens or build for a longer context",
+        )
 
 
 def empty_caches(model: ir.Model, batch: int) -> dict[str, np.ndarray]:
@@ -61,8 +83,31 @@ def empty_caches(model: ir.Model, batch: int) -> dict[str, np.ndarray]:
     return caches
 
 
-def _ort_value(value: ir.Value) -> onnxruntime.OrtValue:
-    import onnxruntime as ort
+def _multiply_as_stored(model: ir.Model) -> None:
+    """Make products with transposed weights FusedMatMul with transB: no matrix is turned."""
+    for weight in model.graph.initializers.values():
+        tensor, uses = weight.const_value, weight.uses()
+        if not isinstance(tensor, StoredWeight) or not tensor.source.transposed:
+            continue
+        if any(use.node.op_type != "MatMul" or use.idx != 1 for use in uses):
+            continue
+        as_stored = StoredWeight(replace(tensor.source, transposed=False), tensor.name)
+        weight.const_value, weight.shape = as_stored, ir.Shape(as_stored.shape.numpy())
+        for use in uses:
+            use.node.op_type, use.node.domain = "FusedMatMul", "com.microsoft"
+            use.node.attributes["transB"] = ir.AttrInt64("transB", 1)
+    model.opset_imports["com.microsoft"] = 1
 
-    assert value.const_value is not None
-    return ort.OrtValue.ortvalue_from_numpy(value.const_value.numpy())
+
+def _weights_as_inputs(model: ir.Model) -> dict[str, np.ndarray]:
+    """Turn all but small initialisers into inputs and return their arrays: what is fed, ONNX
+    Runtime reads in place, where it would copy an initialiser."""
+    arrays = {}
+    for name, value in list(model.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is not None and tensor.size > INLINE:
+            arrays[name] = tensor.numpy()
+            del model.graph.initializers[name]
+            value.const_value = None
+            model.graph.inputs.append(value)
+    return arrays

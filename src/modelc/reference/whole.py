@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from modelc.reference.session import Session, empty_caches
+from modelc.reference.session import Session, check_tokens, empty_caches
 
 
 class WholeReference:
@@ -25,8 +25,13 @@ class WholeReference:
         self._past, self._length = {}, 0
 
     def step(self, token_ids: np.ndarray) -> np.ndarray:
-        """Append tokens, int64 [batch, n]; return their logits, float32 [batch, n, vocab]."""
+        """Append tokens, int64 [batch, n]; return their logits, float32 [batch, n, vocab].
+
+        Raises:
+            BadInput: a token is not in the vocabulary, or the context is full.
+        """
         batch, count = token_ids.shape
+        check_tokens(self._model, token_ids, self._length + count)
         positions = np.arange(self._length, self._length + count, dtype=np.int64)
         feeds = self._past or empty_caches(self._model, batch)
         feeds["input_ids"] = token_ids.astype(np.int64)

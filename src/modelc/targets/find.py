@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from modelc.errors import BadInput, nearest
-from modelc.targets.snapdragon.chipsets import CHIPSETS, Chipset, find_chipset
+from modelc.errors import BadInput
+from modelc.targets.snapdragon.chipsets import Chipset, chipsets, find_chipset
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a model will run; `chipset` is None on the CPU."""
+    """Where a model will run, by the name or alias that was asked for; no chipset is the CPU."""
 
     name: str
     family: str
@@ -45,22 +45,20 @@ class Target:
         }
 
 
+CPU: Final = Target("cpu", "cpu")
+
+
 def all_targets() -> tuple[Target, ...]:
     """Return the CPU and every chipset, in the order of the table."""
-    chipsets = (Target(row.name, "snapdragon", row) for row in CHIPSETS.values())
-    return (Target("cpu", "cpu"), *chipsets)
+    return (CPU, *(Target(row.name, "snapdragon", row) for row in chipsets().values()))
 
 
 def find_target(name: str) -> Target:
     """Return the target of a name or an alias.
 
     Raises:
-        BadInput: there is none; the hint has the nearest names.
+        BadInput: there is none, with the nearest names as hint, or it has nothing to compile for.
     """
-    if name == "cpu":
-        return Target("cpu", "cpu")
-    chipset = find_chipset(name)
-    if chipset is None:
-        known = ["cpu", *CHIPSETS, *(alias for row in CHIPSETS.values() for alias in row.aliases)]
-        raise BadInput(f"no target is called {name!r}", hint=nearest(name, known))
-    return Target(chipset.name, "snapdragon", chipset)
+    if name == CPU.name:
+        return CPU
+    return Target(name.lower(), "snapdragon", find_chipset(name))

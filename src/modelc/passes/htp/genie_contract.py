@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
@@ -12,12 +12,13 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelc.errors import BadInput
 from modelc.ir import genie
-from modelc.ir.emit import Scope, Sheet, new_value
+from modelc.ir.emit import Scope, new_value
 from modelc.ir.legality import Stage
 from modelc.ir.provenance import set_canonical_name
 from modelc.passes.base import Pass
-from modelc.passes.htp.static import reshape, sizes_of
+from modelc.passes.htp.static import reshape, scope_in, sizes_of
 
+_CACHE: Final = re.compile(r"past_key_values\.(\d+)\.key")
 _WINDOW: Final = re.compile(r"mask\.window\.(\d+)")
 
 
@@ -39,90 +40,108 @@ class GenieContract(Pass):
         values = {str(value.name): value for node in graph for value in node.outputs}
         values |= {str(value.name): value for value in graph.inputs}
         _refuse_windows(values)
-        token_ids = values["input_ids"]
+        token_ids, logits = values["input_ids"], values["logits"]
         token_ids.name, token_ids.dtype = genie.INPUT_IDS, ir.DataType.INT32
+        logits.name = genie.LOGITS
         inputs = [
             token_ids,
             _take_from_outside(values["mask.full"], genie.MASK),
             _take_from_outside(values["rope.cos.new"], genie.COS),
             _take_from_outside(values["rope.sin.new"], genie.SIN),
         ]
-        logits = values["logits"]
-        logits.name = genie.LOGITS
         outputs = [logits]
-        for layer in range(sum(name.endswith(".key") for name in values) // 2):
-            taken, given = _Attention(graph, values, layer).rewrite()
-            inputs += taken
-            outputs += given
+        for layer in sorted(int(found[1]) for name in values if (found := _CACHE.fullmatch(name))):
+            for cached in _rewrite_attention(graph, values, layer):
+                inputs.append(cached.past)
+                outputs.append(cached.new)
         graph.inputs[:] = inputs
         graph.outputs[:] = outputs
         RemoveUnusedNodesPass()(model)
         return model
 
 
-class _Attention:
-    """The attention of one layer, on its way to Genie's layout."""
+@dataclass(frozen=True)
+class _Layout:
+    """How keys or values are cached.
 
-    def __init__(self, graph: ir.Graph, values: dict[str, ir.Value], layer: int) -> None:
-        self._graph, self._values, self._layer = graph, values, layer
-        self._module = f"model.layers.{layer}.self_attn"
-        _, self._heads, self._ar, self._width = sizes_of(self._value("q_rope"))
-        _, self._kv_heads, self._past, _ = sizes_of(values[f"past_key_values.{layer}.key"])
+    Attributes:
+        source: the new ones, [1, KV, AR, D], by name within the attention's module.
+        result: name of past and new together.
+        order: of the axes of `source`, as the product with queries or probabilities needs them.
+        positions: the axis that then counts positions.
+    """
 
-    def rewrite(self) -> tuple[Sequence[ir.Value], Sequence[ir.Value]]:
-        """Return the layer's inputs and outputs."""
-        kv_heads, width, group = self._kv_heads, self._width, self._heads // self._kv_heads
-        total = self._past + self._ar
-        before = Scope(self._module, Sheet(initializers=self._graph.initializers))
-        past_key, new_key, keys = self._cached(before, "key", "k_rope", "keys", (width, None))
-        past_value, new_value_, values = self._cached(
-            before, "value", "v_heads", "values", (None, width)
-        )
-        rows = [kv_heads, group, self._ar, width]
-        queries = reshape(before, self._value("q_rope"), rows, "q_groups")
-        scores = before.emit("MatMul", [queries, keys], [*rows[:3], total], "scores")
-        self._replace(self._value("scores"), scores, before)
-        chances = _regroup_until_softmax(scores)
+    kind: Literal["key", "value"]
+    source: str
+    result: str
+    order: tuple[int, int, int, int]
+    positions: int
 
-        after = Scope(self._module, Sheet(initializers=self._graph.initializers))
-        context = after.emit("MatMul", [chances, values], rows, "context.groups")
-        set_canonical_name(context, f"{self._module}.context")
-        heads = [1, self._heads, self._ar, width]
-        self._replace(self._value("context"), reshape(after, context, heads, "context"), after)
-        return [past_key, past_value], [new_key, new_value_]
 
-    def _cached(
-        self,
-        scope: Scope,
-        kind: Literal["key", "value"],
-        source: str,
-        result: str,
-        layout: tuple[int | None, int | None],
-    ) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Return past, new and all keys or values; `layout` is the last two sizes, None for the
-        axis of positions."""
-        axis = 2 + layout.index(None)
+_KEYS: Final = _Layout("key", "k_rope", "keys", (1, 0, 3, 2), 3)
+_VALUES: Final = _Layout("value", "v_heads", "values", (1, 0, 2, 3), 2)
 
-        def dims(count: int) -> list[int]:
-            return [self._kv_heads, 1, *(count if size is None else size for size in layout)]
 
-        past = new_value(genie.cache(kind, self._layer, "in"), dims(self._past))
-        new = new_value(genie.cache(kind, self._layer, "out"), dims(self._ar))
-        perm = [1, 0, 3, 2] if axis == 3 else [1, 0, 2, 3]
-        scope.emit_many("Transpose", [self._value(source)], [new], perm=perm)
-        every = scope.emit("Concat", [past, new], dims(self._past + self._ar), result, axis=axis)
-        for value in (past, new, every):
-            set_canonical_name(value, f"present.{self._layer}.{kind}")
-        return past, new, every
+@dataclass(frozen=True)
+class _Cached:
+    past: ir.Value
+    new: ir.Value
+    whole: ir.Value
 
-    def _value(self, name: str) -> ir.Value:
-        return self._values[f"{self._module}.{name}"]
 
-    def _replace(self, old: ir.Value, new: ir.Value, scope: Scope) -> None:
-        producer = old.producer()
-        assert producer is not None
-        self._graph.insert_before(producer, scope.sheet.nodes)
-        old.replace_all_uses_with(new)
+def _rewrite_attention(
+    graph: ir.Graph, values: Mapping[str, ir.Value], layer: int
+) -> tuple[_Cached, _Cached]:
+    """Write one layer's attention in Genie's layout; return its keys and values."""
+    module = f"model.layers.{layer}.self_attn"
+    queries = values[f"{module}.q_rope"]
+    scores, context = values[f"{module}.scores"], values[f"{module}.context"]
+    context_length = sizes_of(scores)[-1]
+
+    first = scope_in(graph, module)
+    keys = _cache(first, values, layer, _KEYS, context_length)
+    cached = _cache(first, values, layer, _VALUES, context_length)
+    kv_heads = sizes_of(keys.whole)[0]
+    _, heads, ar, width = sizes_of(queries)
+    rows = [kv_heads, heads // kv_heads, ar, width]
+    grouped = reshape(first, queries, rows, "q_groups")
+    product = first.emit("MatMul", [grouped, keys.whole], [*rows[:3], context_length], "scores")
+    _replace(graph, scores, product, first)
+    chances = _regroup_until_softmax(product)
+
+    second = scope_in(graph, module)
+    mixed = second.emit("MatMul", [chances, cached.whole], rows, "context.groups")
+    set_canonical_name(mixed, f"{module}.context")
+    _replace(graph, context, reshape(second, mixed, sizes_of(context), "context"), second)
+    return keys, cached
+
+
+def _cache(
+    scope: Scope, values: Mapping[str, ir.Value], layer: int, layout: _Layout, context_length: int
+) -> _Cached:
+    source = values[scope.path(layout.source)]
+    sizes = [sizes_of(source)[axis] for axis in layout.order]
+    ar = sizes[layout.positions]
+
+    def dims(count: int) -> list[int]:
+        return [*sizes[: layout.positions], count, *sizes[layout.positions + 1 :]]
+
+    past = new_value(genie.cache(layout.kind, layer, "in"), dims(context_length - ar))
+    new = new_value(genie.cache(layout.kind, layer, "out"), sizes)
+    scope.emit_many("Transpose", [source], [new], perm=layout.order)
+    whole = scope.emit(
+        "Concat", [past, new], dims(context_length), layout.result, axis=layout.positions
+    )
+    for value in (past, new, whole):
+        set_canonical_name(value, f"present.{layer}.{layout.kind}")
+    return _Cached(past, new, whole)
+
+
+def _replace(graph: ir.Graph, old: ir.Value, new: ir.Value, scope: Scope) -> None:
+    producer = old.producer()
+    assert producer is not None
+    graph.insert_before(producer, scope.sheet.nodes)
+    old.replace_all_uses_with(new)
 
 
 def _regroup_until_softmax(scores: ir.Value) -> ir.Value:
@@ -144,11 +163,11 @@ def _take_from_outside(value: ir.Value, name: str) -> ir.Value:
     return taken
 
 
-def _refuse_windows(values: dict[str, ir.Value]) -> None:
+def _refuse_windows(values: Mapping[str, ir.Value]) -> None:
     for name in values:
         if found := _WINDOW.fullmatch(name):
             raise BadInput(
-                f"the model's layers look back {found[1]} positions, less than the context; "
+                f"layers of the model look back {found[1]} positions, less than the context, but "
                 "Genie gives all layers one mask",
                 hint=f"use --context-length {found[1]} or less",
             )

@@ -8,11 +8,10 @@ from typing import ClassVar
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from modelc.ir.emit import Scope, Sheet
 from modelc.ir.legality import Stage
 from modelc.ir.provenance import module_of
 from modelc.passes.base import Pass
-from modelc.passes.htp.static import sizes_of
+from modelc.passes.htp.static import scope_in, sizes_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class ScaleQueries(Pass):
             assert product is not None and product.op_type == "MatMul"
             queries, keys = product.inputs
             assert queries is not None
-            scope = Scope(module_of(node), Sheet(initializers=graph.initializers))
+            scope = scope_in(graph, module_of(node))
             smaller = scope.emit("Mul", [queries, scale], sizes_of(queries), "q_scaled")
             replacement = scope.emit("MatMul", [smaller, keys], sizes_of(scaled), "scaled")
             ir.convenience.replace_nodes_and_values(

@@ -9,11 +9,10 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelc.errors import BadInput, ModelcError, Where
-from modelc.ir.emit import Scope, Sheet
 from modelc.ir.legality import Stage
 from modelc.ir.provenance import module_of
 from modelc.passes.base import Pass
-from modelc.passes.htp.static import shape_constant, sizes_of
+from modelc.passes.htp.static import scope_in, shape_constant, sizes_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class SpecialiseShapes(Pass):
             for value in node.outputs:
                 _specialise(value, sizes)
             if node.op_type == "Reshape":
-                scope = Scope(module_of(node), Sheet(initializers=graph.initializers))
+                scope = scope_in(graph, module_of(node))
                 shape = shape_constant(scope, sizes_of(node.outputs[0]))
                 node.replace_input_with(1, shape)
         RemoveUnusedNodesPass()(model)

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from modelc.ir.emit import Scope, dims_of
+from modelc.ir.emit import Scope, Sheet, dims_of
+
+
+def scope_in(graph: ir.Graph, module: str) -> Scope:
+    """Return a scope whose constants go straight into the graph."""
+    return Scope(module, Sheet(initializers=graph.initializers))
 
 
 def sizes_of(value: ir.Value) -> list[int]:
     """Return the dimensions of a value of a static graph."""
     sizes = [dim for dim in dims_of(value) if isinstance(dim, int)]
-    assert value.shape is not None and len(sizes) == len(value.shape), f"{value.name}: {value.shape}"
+    assert len(sizes) == len(dims_of(value)), f"{value.name}: {value.shape}"
     return sizes
 
 

@@ -47,7 +47,7 @@ def value_encodings(
         if value.dtype == ir.DataType.FLOAT:
             add(value, known.get(canonical_name(value)) or _unknown(value, "the graph's inputs"))
     for node in graph:
-        sources = _moved(node)
+        sources = moved_by(node)
         for value in node.outputs:
             encoding = known.get(canonical_name(value))
             encoding = encoding or (needed[sources[0]] if sources else _multiplied(node, needed))
@@ -59,7 +59,8 @@ def value_encodings(
     return {value: widest[id(group)] for value, group in together.items()}
 
 
-def _moved(node: ir.Node) -> list[ir.Value]:
+def moved_by(node: ir.Node) -> list[ir.Value]:
+    """Return the inputs whose values a node only moves (none if it computes)."""
     if node.op_type not in _MOVES:
         return []
     return [value for value in node.inputs[: _MOVES[node.op_type]] if value is not None]

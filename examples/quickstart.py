@@ -1,0 +1,87 @@
+"""Compile the model that ships with modelc for the CPU and for a phone, run both, compare both.
+
+Run it from anywhere: python examples/quickstart.py [output folder]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import modelc
+from modelc.errors import Missing, ModelcError
+
+MODEL = Path(__file__).parent / "tiny-llm"
+PROMPT = "And the king said unto the people,"
+TARGETS = ("cpu", "snapdragon-8-elite")
+
+console = Console(highlight=False)
+
+
+def build(target: str, output: Path) -> modelc.Bundle:
+    """Compile the shipped GGUF; calibration and verification use its own texts."""
+    console.print(f"[bold]{target}[/bold]: compiling", soft_wrap=True)
+    bundle = modelc.compile(
+        MODEL / "tiny-llm-q8_0.gguf",
+        target=target,
+        output=output / f"tiny-llm-{target}",
+        calibration_text=MODEL / "calibration.txt",
+        verify_text=MODEL / "heldout.txt",
+    )
+    assert bundle.report is not None
+    ran = sum(step.status == "ran" for step in bundle.report.steps)
+    console.print(
+        f"  {bundle.path}: {ran} of {len(bundle.report.steps)} steps ran, "
+        f"{bundle.report.seconds:.1f} s, verified",
+        soft_wrap=True,
+    )
+    return bundle
+
+
+def row(bundle: modelc.Bundle) -> list[str]:
+    """Generate, verify again from the bundle alone, and sum it up."""
+    written = bundle.generate(PROMPT, 48)
+    console.print(f"  [italic]{PROMPT}[/italic]{written.text}", soft_wrap=True)
+    verification = bundle.verify()
+    metrics = verification.metrics
+    clock = "host" if verification.runtime == "onnxruntime" else "simulator"
+    return [
+        bundle.manifest.target,
+        str(bundle.manifest.recipe["quant"]),
+        f"{bundle.manifest.size / 1e6:.1f} MB",
+        f"{metrics.sqnr_db:.1f} dB",
+        f"{metrics.top1_agreement:.1%}",
+        f"{metrics.reference_perplexity:.2f} / {metrics.bundle_perplexity:.2f}",
+        f"{written.prefill_tokens_per_s:.0f} / {written.decode_tokens_per_s:.1f} ({clock})",
+        "verified" if verification.passed else "NOT verified",
+    ]
+
+
+def main() -> int:
+    output = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("out")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in (
+        "target", "scheme", "size", "SQNR", "top-1", "perplexity float / bundle",
+        "tokens/s prefill / decode", "",
+    ):  # fmt: skip
+        table.add_column(column)
+    status = 0
+    for target in TARGETS:
+        try:
+            with build(target, output) as bundle:
+                table.add_row(*row(bundle))
+        except Missing as error:
+            console.print(f"  left out: {error}", soft_wrap=True)
+        except ModelcError as error:
+            console.print(f"  failed: {error}", soft_wrap=True)
+            status = error.exit_code
+    Console(highlight=False, width=max(console.width, 130)).print(table)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

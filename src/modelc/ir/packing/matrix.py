@@ -1,0 +1,133 @@
+"""Packed matrices as lazy tensors: packed when they are written, one at a time in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+
+from modelc.ir.packing.choose import Packing
+from modelc.ir.packing.weight import PackedWeight, unpack
+from modelc.ir.weights import DerivedWeight, StoredMatrix, decode_blocks, release, tensor_shape
+
+SLAB_BYTES: Final = 1 << 19  # packed at once; small enough for the caches
+
+
+@dataclass(frozen=True)
+class PackedMatrix:
+    """Stored matrices of one format, their rows one below the other, and how they are packed."""
+
+    sources: tuple[StoredMatrix, ...]
+    packing: Packing
+
+    @property
+    def rows(self) -> int:
+        return sum(_height(source) for source in self.sources)
+
+    @property
+    def columns(self) -> int:
+        return self.sources[0].shape[-1]
+
+    @property
+    def blocks(self) -> int:
+        """Blocks in a row."""
+        return self.columns // self.packing.layout.block_size
+
+    def codes(self, name: str) -> PackedTensor:
+        """uint8 [rows, blocks, block_size * bits / 8]"""
+        layout = self.packing.layout
+        width = layout.block_size * layout.bits // 8
+        return PackedTensor(self, "codes", ir.DataType.UINT8, (self.rows, self.blocks, width), name)
+
+    def code_rows(self, name: str) -> PackedTensor:
+        """The same bytes as uint8 [rows, columns * bits / 8]"""
+        width = self.columns * self.packing.layout.bits // 8
+        return PackedTensor(self, "codes", ir.DataType.UINT8, (self.rows, width), name)
+
+    def scales(self, name: str) -> PackedTensor:
+        """float32 [rows, blocks]"""
+        return PackedTensor(self, "scales", ir.DataType.FLOAT, (self.rows, self.blocks), name)
+
+    def zero_points(self, name: str) -> PackedTensor:
+        """uint8 [rows, ceil(blocks * bits / 8)]"""
+        shape = (self.rows, -(-self.blocks * self.packing.layout.bits // 8))
+        return PackedTensor(self, "zero_points", ir.DataType.UINT8, shape, name)
+
+    def minima(self, name: str) -> PackedTensor:
+        """float32 [rows, blocks, 1]"""
+        shape = (self.rows, self.blocks, 1)
+        return PackedTensor(self, "minima", ir.DataType.FLOAT, shape, name)
+
+    def minima_columns(self, name: str) -> PackedTensor:
+        """The minima as float32 [blocks, rows]"""
+        shape = (self.blocks, self.rows)
+        return PackedTensor(self, "minima", ir.DataType.FLOAT, shape, name, transposed=True)
+
+    def relative_error(self) -> float:
+        """Return the norm of what packing changed over the norm of the matrix."""
+        return _packed(self)[1]
+
+
+class PackedTensor(DerivedWeight):
+    """One part of a packed matrix."""
+
+    def __init__(
+        self,
+        matrix: PackedMatrix,
+        part: str,
+        dtype: ir.DataType,
+        shape: tuple[int, ...],
+        name: str,
+        transposed: bool = False,
+    ) -> None:
+        def make() -> np.ndarray:
+            array: np.ndarray = getattr(_packed(matrix)[0], part)
+            return array.T if transposed else array.reshape(shape)
+
+        how = f"{'transposed ' if transposed else ''}{part} of {matrix.packing.how}"
+        super().__init__(matrix.sources, how, make, dtype, shape, name)
+        self.matrix = matrix
+
+
+@lru_cache(maxsize=1)  # a matrix's parts are written one after the other
+def _packed(matrix: PackedMatrix) -> tuple[PackedWeight, float]:
+    """Return a packed matrix and its relative error (measured where blocks aren't kept)."""
+    parts: dict[str, np.ndarray] = {}
+    changed = norm = 0.0
+    first = 0
+    for raw in _slabs(matrix):
+        slab = matrix.packing.pack(raw)
+        if matrix.packing.kind != "blocks":
+            values = decode_blocks(raw, matrix.packing.format)
+            changed += float(np.square(unpack(slab) - values).sum(dtype=np.float64))
+            norm += float(np.square(values).sum(dtype=np.float64))
+        for part in ("codes", "scales", "zero_points", "minima"):
+            array = getattr(slab, part)
+            if array is not None:
+                if part not in parts:
+                    parts[part] = np.empty((matrix.rows, *array.shape[1:]), array.dtype)
+                parts[part][first : first + len(raw)] = array
+        first += len(raw)
+    layout = matrix.packing.layout
+    packed = PackedWeight(layout.bits, layout.block_size, **parts)
+    assert packed.layout == layout
+    return packed, float(np.sqrt(changed / norm)) if norm else 0.0
+
+
+def _slabs(matrix: PackedMatrix) -> Iterator[np.ndarray]:
+    """Yield the stored rows of all sources some at a time, and let go of the file's pages."""
+    for source in matrix.sources:
+        raw = source.blocks()
+        step = max(1, SLAB_BYTES // source.row_bytes)
+        for first in range(0, len(raw), step):
+            yield raw[first : first + step]
+        del raw
+        release(source)
+
+
+def _height(source: StoredMatrix) -> int:
+    return tensor_shape(replace(source, transposed=False))[0]

@@ -1,0 +1,37 @@
+"""Writes a lowered graph for ONNX Runtime, and says what was rounded on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import onnx_ir as ir
+
+from modelc.ir.packing.matrix import PackedTensor
+from modelc.ir.write import write_model
+
+MODEL: Final = "model.onnx"
+REQUANTISED: Final = "requantised.json"
+
+
+def emit_cpu(model: ir.Model, out_dir: Path) -> None:
+    """Write model.onnx, model.onnx.data and, if blocks of the source were not kept as they are,
+    requantised.json: weight -> formats before and after and the relative error of rounding.
+    """
+    requantised: dict[str, Any] = {}
+
+    def note(name: str, tensor: ir.TensorProtocol) -> None:
+        if isinstance(tensor, PackedTensor) and tensor.matrix.packing.kind == "requantise":
+            layout = tensor.matrix.packing.layout
+            requantised[name.rpartition(".")[0]] = {
+                "from": tensor.matrix.packing.format,
+                "bits": layout.bits,
+                "block_size": layout.block_size,
+                "relative_error": float(f"{tensor.matrix.relative_error():.4g}"),
+            }
+
+    write_model(model, out_dir / MODEL, written=note)
+    if requantised:
+        text = json.dumps(requantised, indent=1, sort_keys=True)
+        (out_dir / REQUANTISED).write_text(text + "\n")

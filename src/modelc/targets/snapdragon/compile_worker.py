@@ -1,0 +1,78 @@
+"""Worker: compiles static ONNX graphs into context binaries."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from modelc.errors import ToolFailed, Where
+from modelc.ir.provenance import MODULE
+from modelc.process import serve
+from modelc.targets.snapdragon import binary, qnn_system
+from modelc.targets.snapdragon.diagnose import LogMark, explain
+from modelc.targets.snapdragon.provider import open_session, retarget
+
+LOG = Path("compile_worker.log")
+
+
+def handle(job: dict[str, Any]) -> dict[str, Any]:
+    """Compile `job["graphs"]` (name -> model) into one binary `job["output"]`.
+
+    Graphs of one binary share their weights. Beside it comes a wrapper for each graph, an ONNX
+    model by which ONNX Runtime loads the binary.
+    """
+    output = Path(job["output"])
+    graphs = {name: Path(model) for name, model in job["graphs"].items()}
+    shared = len(graphs) > 1
+    options = dict(job["options"])
+    entries = {"ep.context_enable": "1", "ep.context_embed_mode": "0"}
+    if shared:
+        options["enable_htp_weight_sharing"] = "1"
+        entries["ep.share_ep_contexts"] = "1"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    sessions, seconds = [], {}
+    # The compiler refuses to overwrite, so it writes to a fresh directory.
+    with tempfile.TemporaryDirectory(prefix="compile-", dir=output.parent) as fresh:
+        for index, (name, model) in enumerate(graphs.items()):
+            entries["ep.context_file_path"] = str(Path(fresh, f"{name}.onnx"))
+            if shared:
+                last = index == len(graphs) - 1
+                entries["ep.stop_share_ep_contexts"] = str(int(last))
+            start, mark = time.monotonic(), LogMark(LOG)
+            try:
+                session = open_session(model, registration=name, options=options, entries=entries)
+            except Exception as error:  # the provider raises many types; all mean the same
+                raise explain(mark.text(), error, graph=name, modules=_modules(model)) from error
+            # The weights are shared only while every session is alive.
+            sessions.append(session)
+            seconds[name] = time.monotonic() - start
+        binaries = list(Path(fresh).glob("*.bin"))
+        if len(binaries) != 1:
+            raise ToolFailed(
+                f"HTP's compiler wrote {len(binaries)} binaries instead of one",
+                where=Where(graph=next(iter(graphs))),
+            )
+        qnn_names = {}
+        for name in graphs:
+            wrapper = Path(fresh, f"{name}.onnx")
+            qnn_names[name] = retarget(wrapper, output.name)
+            os.replace(wrapper, output.with_name(f"{name}.onnx"))
+        os.replace(binaries[0], output)
+    info = qnn_system.read(output)
+    return {"info": binary.to_json(info), "seconds": seconds, "qnn_names": qnn_names}
+
+
+def _modules(model: Path) -> dict[str, str]:
+    """Return the module path of each node, by the node's name."""
+    import onnx
+
+    graph = onnx.load(str(model), load_external_data=False).graph
+    paths = {n.name: {p.key: p.value for p in n.metadata_props}.get(MODULE, "") for n in graph.node}
+    return {name: path for name, path in paths.items() if path}
+
+
+if __name__ == "__main__":
+    serve(handle)

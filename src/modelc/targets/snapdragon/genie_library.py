@@ -1,0 +1,131 @@
+"""libGenie by ctypes: as much of Genie's C API as modelc needs. Child processes only."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Callable, Sequence
+from ctypes import POINTER, byref, c_char_p, c_int32, c_size_t, c_uint32, c_void_p
+from typing import Any, Final
+
+from modelc.errors import BadInput, ToolFailed
+from modelc.targets.snapdragon.library import library_path
+
+_TEXT_CALLBACK = ctypes.CFUNCTYPE(None, c_char_p, c_int32, c_void_p)
+_TOKEN_CALLBACK = ctypes.CFUNCTYPE(None, POINTER(c_uint32), c_uint32, c_int32, c_void_p)
+_ALLOCATE = ctypes.CFUNCTYPE(None, c_size_t, POINTER(c_void_p))
+
+OK: Final = 0
+CONTEXT_EXCEEDED: Final = 4  # a warning: what was generated until then is good
+_COMPLETE: Final = 0  # the query is a whole sentence
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raises BadInput if Genie rejects the configuration; its reasons are on stderr."""
+    genie = _library()
+    genie.GenieDialogConfig_free(_dialog_config(genie, config))
+
+
+class Dialog:
+    """A loaded model. Paths in its configuration are relative to the working directory.
+
+    Raises:
+        BadInput: Genie rejects the configuration.
+        ToolFailed: Genie can't load the model.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._genie = _library()
+        handle = _dialog_config(self._genie, config)
+        self._profile = c_void_p()
+        self._call("GenieProfile_create", None, byref(self._profile))
+        self._call("GenieDialogConfig_bindProfiler", handle, self._profile)
+        self._dialog = c_void_p()
+        self._call("GenieDialog_create", handle, byref(self._dialog))
+
+    def query_tokens(
+        self, tokens: Sequence[int], on_token: Callable[[int], None]
+    ) -> tuple[int, ...]:
+        """Read tokens and return the answer's; an end-of-sequence token is not among them.
+
+        `on_token` is called with each of them as it comes.
+        """
+        answer: list[int] = []
+
+        def receive(new: Any, count: int, _code: int, _user: Any) -> None:
+            for token in new[:count] if count else ():
+                answer.append(token)
+                on_token(token)
+
+        array = (c_uint32 * len(tokens))(*tokens)
+        callback = _TOKEN_CALLBACK(receive)
+        self._query("GenieDialog_tokenQuery", array, len(tokens), _COMPLETE, callback, None)
+        return tuple(answer)
+
+    def query_text(self, prompt: str) -> str:
+        """Read a prompt and return the answer."""
+        pieces: list[bytes] = []
+
+        def receive(piece: bytes | None, _code: int, _user: Any) -> None:
+            pieces.append(piece or b"")
+
+        callback = _TEXT_CALLBACK(receive)
+        self._query("GenieDialog_query", prompt.encode(), _COMPLETE, callback, None)
+        return b"".join(pieces).decode(errors="replace")
+
+    def reset(self) -> None:
+        """Forget the dialog so far, and start the sampler's random numbers anew."""
+        self._call("GenieDialog_reset", self._dialog)
+
+    def profile(self) -> list[dict[str, Any]]:
+        """Return Genie's own events, oldest first: "type", "duration" in us, and figures by name
+        ("time-to-first-token", ...), each with "value" and "unit"."""
+        buffers: list[Any] = []
+
+        def allocate(size: int, out: Any) -> None:
+            buffers.append(ctypes.create_string_buffer(size))
+            out[0] = ctypes.addressof(buffers[-1])
+
+        text, callback = c_char_p(), _ALLOCATE(allocate)
+        self._call("GenieProfile_getJsonData", self._profile, callback, byref(text))
+        document = json.loads(text.value or b"{}")
+        return [
+            event
+            for component in document.get("components", [])
+            if component.get("type") == "dialog"
+            for event in component.get("events", [])
+        ]
+
+    def _query(self, function: str, *arguments: Any) -> None:
+        status = getattr(self._genie, function)(self._dialog, *arguments)
+        if status == CONTEXT_EXCEEDED:
+            raise BadInput(
+                "Genie's context is full",
+                hint="a prompt may have context length - prefill length + 1 tokens; use a "
+                "shorter one, or compile for a longer context",
+            )
+        if status != OK:
+            raise ToolFailed(f"{function} failed with status {status}")
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        status = getattr(self._genie, function)(*arguments)
+        if status != OK:
+            raise ToolFailed(
+                f"{function} failed with status {status}",
+                hint="the worker's log says why; binaries with shared weights load only on a device",
+            )
+
+
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL(str(library_path("Genie")))
+
+
+def _dialog_config(genie: ctypes.CDLL, config: dict[str, Any]) -> c_void_p:
+    handle = c_void_p()
+    status = genie.GenieDialogConfig_createFromJson(json.dumps(config).encode(), byref(handle))
+    if status != OK:
+        raise BadInput(
+            f"Genie rejects its configuration (status {status})",
+            hint="the worker's log names the place in the JSON",
+        )
+    return handle

@@ -1,0 +1,43 @@
+"""Names of the decoder's graphs: `token_ar1_cl4096_2_of_3`.
+
+Genie orders the parts of a model by the `_2_of_3` in the name of a QNN graph.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from modelc.errors import Damaged
+
+_PATTERN = re.compile(r"^(?:prompt|token)_ar(\d+)_cl(\d+)_(\d+)_of_(\d+)(?![0-9])")
+
+
+@dataclass(frozen=True, order=True)
+class GraphKey:
+    """Which graph: new tokens per call, context length, part (from 1) of how many."""
+
+    ar: int
+    context_length: int
+    part: int
+    parts: int
+
+    @property
+    def name(self) -> str:
+        kind = "token" if self.ar == 1 else "prompt"
+        width = len(str(self.parts))
+        place = f"{self.part:0{width}}_of_{self.parts:0{width}}"
+        return f"{kind}_ar{self.ar}_cl{self.context_length}_{place}"
+
+
+def parse(name: str) -> GraphKey:
+    """Return the key of a graph's name, or of a QNN graph's name that begins with it.
+
+    Raises:
+        Damaged: the name is not of this form.
+    """
+    match = _PATTERN.match(name)
+    if match is None:
+        raise Damaged(f"{name!r} is not the name of a decoder's graph")
+    ar, context_length, part, parts = map(int, match.groups())
+    return GraphKey(ar, context_length, part, parts)

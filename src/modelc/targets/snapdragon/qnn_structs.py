@@ -1,0 +1,170 @@
+"""The C structures in which libQnnSystem describes a context binary.
+
+Layouts follow QNN's public C API (QnnTypes.h, QnnSystemContext.h, HTP/QnnHtpSystemContext.h). Only
+the fields that are read are named after what they mean; the others keep the size and alignment.
+"""
+
+from __future__ import annotations
+
+from ctypes import (
+    POINTER,
+    Structure,
+    Union,
+    c_char_p,
+    c_float,
+    c_int32,
+    c_uint8,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from typing import Final
+
+DTYPES: Final = {
+    0x0008: "int8",
+    0x0016: "int16",
+    0x0032: "int32",
+    0x0064: "int64",
+    0x0108: "uint8",
+    0x0116: "uint16",
+    0x0132: "uint32",
+    0x0164: "uint64",
+    0x0216: "float16",
+    0x0232: "float32",
+    0x0264: "float64",
+    0x0308: "int8",  # signed fixed point
+    0x0316: "int16",
+    0x0332: "int32",
+    0x0408: "uint8",  # unsigned fixed point
+    0x0416: "uint16",
+    0x0432: "uint32",
+    0x0508: "bool",
+}
+SCALE_OFFSET: Final = 0
+ENCODING_DEFINED: Final = 1
+
+
+class Version(Structure):
+    _fields_ = [("major", c_uint32), ("minor", c_uint32), ("patch", c_uint32)]
+
+
+class ScaleOffset(Structure):
+    _fields_ = [("scale", c_float), ("offset", c_int32)]
+
+
+class _Encoding(Union):
+    # The largest member (per-channel with a bit width) is four words long.
+    _fields_ = [("scale_offset", ScaleOffset), ("_words", c_uint64 * 4)]
+
+
+class QuantizeParams(Structure):
+    _fields_ = [("defined", c_uint32), ("kind", c_uint32), ("value", _Encoding)]
+
+
+class _ClientBuffer(Structure):
+    _fields_ = [("data", c_void_p), ("size", c_uint32)]
+
+
+class TensorV1(Structure):
+    _fields_ = [
+        ("id", c_uint32),
+        ("name", c_char_p),
+        ("type", c_uint32),
+        ("data_format", c_uint32),
+        ("dtype", c_uint32),
+        ("encoding", QuantizeParams),
+        ("rank", c_uint32),
+        ("dimensions", POINTER(c_uint32)),
+        ("memory_type", c_uint32),
+        ("memory", _ClientBuffer),
+    ]
+
+
+class TensorV2(Structure):
+    # Starts with the same fields as version 1; its tail only makes the array's stride longer.
+    _fields_ = [
+        ("common", TensorV1),
+        ("is_dynamic", POINTER(c_uint8)),
+        ("sparse", c_uint32 * 3),
+        ("is_produced", c_uint8),
+    ]
+
+
+class _TensorUnion(Union):
+    _fields_ = [("v1", TensorV1), ("v2", TensorV2)]
+
+
+class Tensor(Structure):
+    _fields_ = [("version", c_uint32), ("u", _TensorUnion)]
+
+
+class GraphInfo3(Structure):
+    # Versions 1 and 2 are prefixes of version 3.
+    _fields_ = [
+        ("name", c_char_p),
+        ("input_count", c_uint32),
+        ("inputs", POINTER(Tensor)),
+        ("output_count", c_uint32),
+        ("outputs", POINTER(Tensor)),
+        ("updateable_count", c_uint32),
+        ("updateable", POINTER(Tensor)),
+        ("blob_size", c_uint32),
+        ("blob", c_void_p),
+        ("first_op", c_uint32),
+        ("last_op", c_uint32),
+    ]
+
+
+class Graph(Structure):
+    _fields_ = [("version", c_uint32), ("info", GraphInfo3)]
+
+
+class BinaryInfo3(Structure):
+    _fields_ = [
+        ("backend", c_uint32),
+        ("build", c_char_p),
+        ("core_api", Version),
+        ("backend_api", Version),
+        ("soc_version", c_char_p),
+        ("blob_version", Version),
+        ("blob_size", c_uint64),
+        ("context_tensor_count", c_uint32),
+        ("context_tensors", POINTER(Tensor)),
+        ("graph_count", c_uint32),
+        ("graphs", POINTER(Graph)),
+        ("platform", c_void_p),
+        ("metadata_size", c_uint32),
+        ("metadata", c_void_p),
+        ("soc_model", c_uint32),
+    ]
+
+
+class Binary(Structure):
+    _fields_ = [("version", c_uint32), ("info", BinaryInfo3)]
+
+
+class HtpGraphBlob(Structure):
+    """A graph's blob, version 1 and, as a prefix, later ones."""
+
+    _fields_ = [
+        ("version", c_uint32),
+        ("spill_fill_bytes", c_uint64),
+        ("vtcm_bytes", c_uint32),
+        ("optimization_level", c_uint32),
+    ]
+
+
+class HtpContextBlob(Structure):
+    _fields_ = [("version", c_uint32), ("dsp_arch", c_uint32)]
+
+
+class SystemInterface(Structure):
+    _fields_ = [
+        ("backend", c_uint32),
+        ("provider", c_char_p),
+        ("api", Version),
+        ("context_create", c_void_p),
+        ("context_get_binary_info", c_void_p),
+        ("context_get_metadata", c_void_p),
+        ("context_free", c_void_p),
+    ]

@@ -1,0 +1,129 @@
+"""A compiled decoder on this machine: Genie generates, the simulator gives logits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from modelc.bundle.tokenizer import load_tokenizer
+from modelc.decoder.config import load_config
+from modelc.targets.runtime import Finding, Generation, OnToken, Sampling
+from modelc.targets.snapdragon import binary
+from modelc.targets.snapdragon.binary import BinaryInfo
+from modelc.targets.snapdragon.chipsets import Chipset, find_chipset
+from modelc.targets.snapdragon.genie import Genie
+from modelc.targets.snapdragon.genie_config import genie_model
+from modelc.targets.snapdragon.rotary import rotary_of
+from modelc.targets.snapdragon.simulate import Simulator
+
+TIMEOUT_S: Final = 4 * 3600.0
+# How much of the verification text Genie and the simulator's loop go on from, and how far.
+PROMPT_TOKENS: Final = 24
+NEW_TOKENS: Final = 16
+
+
+class SnapdragonRuntime:
+    """Genie and the simulator on the same twins (`Runtime`)."""
+
+    name = "htp-simulator"
+
+    def __init__(
+        self,
+        genie: Genie,
+        simulator: Simulator,
+        chipset: Chipset,
+        shipped: Mapping[str, BinaryInfo],
+        workdir: Path,
+    ) -> None:
+        self._genie = genie
+        self._simulator = simulator
+        self._chipset = chipset
+        self._shipped = shipped
+        self._workdir = workdir
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Return float32 [len(token_ids), vocab] of the simulator."""
+        return self._simulator.logits(token_ids)
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        max_new_tokens: int,
+        stop_ids: Sequence[int],
+        on_token: OnToken | None = None,
+    ) -> Generation:
+        """Let Genie generate; rates are the simulator's and say nothing about a device."""
+        return self._genie.generate(prompt_ids, sampling, max_new_tokens, stop_ids, on_token)
+
+    def findings(self, token_ids: Sequence[int], logits: np.ndarray) -> Sequence[Finding]:
+        """Genie's tokens are the simulator's, and the binaries are for the chipset."""
+        return (self._same_tokens(token_ids), *self._for_the_chipset())
+
+    def close(self) -> None:
+        self._genie.close()
+        self._simulator.close()
+        shutil.rmtree(self._workdir, ignore_errors=True)
+
+    def _same_tokens(self, token_ids: Sequence[int]) -> Finding:
+        room = self._simulator.context_length
+        prompt = token_ids[: min(PROMPT_TOKENS, max(1, room // 2))]
+        count = min(NEW_TOKENS, room - len(prompt))
+        expected = self._simulator.generate(prompt, Sampling(), count, ()).token_ids
+        found = self._genie.generate(prompt, Sampling(), count, ()).token_ids
+        # Genie always has an end-of-sequence token, so it may stop where the loop goes on.
+        same = bool(found or not expected) and expected[: len(found)] == found
+        agreed = sum(a == b for a, b in zip(expected, found, strict=False))
+        detail = f"{agreed} of {len(found)} greedy tokens are those of the simulator's own loop"
+        return Finding("genie_tokens", same, detail)
+
+    def _for_the_chipset(self) -> list[Finding]:
+        chip = self._chipset
+        wanted = f"SoC {chip.soc_model}, {chip.htp_arch}, VTCM {chip.compile_vtcm_mb} MB"
+        found = []
+        for name, info in self._shipped.items():
+            vtcm = "/".join(str(size) for size in sorted({g.vtcm_mb for g in info.graphs}))
+            read = f"SoC {info.soc_model}, {info.htp_arch}, VTCM {vtcm} MB"
+            detail = f"{name}: {read}, {len(info.graphs)} graphs"
+            found.append(Finding("chipset", read == wanted, detail))
+        return found
+
+
+def open_runtime(files: Mapping[str, Path], settings: Mapping[str, Any]) -> SnapdragonRuntime:
+    """Open a compiled decoder.
+
+    Args:
+        files: "config" (the decoder's), "tokenizer" (tokenizer.json), "info" (what was read back
+            from the shipped binaries), and folders with twins under any other name.
+        settings: context_length, chipset.
+    """
+    config = load_config(files["config"])
+    length = int(settings["context_length"])
+    chipset = find_chipset(settings["chipset"])
+    folders = [path for name, path in files.items() if name not in ("config", "tokenizer", "info")]
+    twins = sorted(path for folder in folders for path in folder.glob("*.bin"))
+    workdir = Path(tempfile.mkdtemp(prefix="modelc-"))
+    tokenizer = load_tokenizer(files["tokenizer"].parent)
+    genie = Genie(
+        genie_model(config, context_length=length, binaries=(), eos_ids=tokenizer.eos_ids),
+        chipset,
+        twins,
+        files["tokenizer"],
+        workdir=workdir / "genie",
+        timeout_s=TIMEOUT_S,
+    )
+    simulator = Simulator(
+        [twin.with_suffix(".onnx") for twin in twins],
+        rotary_of(config, length),
+        workdir=workdir / "simulator",
+        timeout_s=TIMEOUT_S,
+    )
+    document = json.loads(files["info"].read_text())
+    shipped = {name: binary.from_json(row) for name, row in document.items()}
+    return SnapdragonRuntime(genie, simulator, chipset, shipped, workdir)

@@ -1,0 +1,108 @@
+"""Worker: runs compiled graphs in the HTP simulator, which is inside libQnnHtp on x86."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelc.errors import Where
+from modelc.process import serve
+from modelc.targets.runtime import Sampling
+from modelc.targets.sampling import Sampler
+from modelc.targets.snapdragon import graph_names, qnn_system
+from modelc.targets.snapdragon.decode_loop import Arrays, Decoder, Part
+from modelc.targets.snapdragon.diagnose import LogMark, explain
+from modelc.targets.snapdragon.provider import open_session
+from modelc.targets.snapdragon.rotary import Rotary
+from modelc.targets.snapdragon.tokens_file import TokenWriter
+
+LOG = Path("simulate_worker.log")
+
+
+def run_graph(job: dict[str, Any]) -> dict[str, Any]:
+    """Run one graph on feeds saved as "<index>/<tensor>", and save its outputs likewise."""
+    wrapper = Path(job["wrapper"])
+    run = _load(wrapper)
+    feeds: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(job["inputs"]) as saved:
+        for key in saved.files:
+            index, name = key.split("/", 1)
+            feeds.setdefault(index, {})[name] = saved[key]
+    start = time.monotonic()
+    results = {
+        f"{index}/{name}": value
+        for index, feed in feeds.items()
+        for name, value in run(feed).items()
+    }
+    seconds = time.monotonic() - start
+    np.savez(job["outputs"], **results)  # type: ignore[arg-type]
+    return {"seconds": seconds}
+
+
+def logits(job: dict[str, Any]) -> dict[str, Any]:
+    """Save float32 [tokens, vocab], the logits after each token of one sequence."""
+    start = time.monotonic()
+    np.save(job["outputs"], np.concatenate(list(_decoder(job).read(job["tokens"]))))
+    return {"seconds": time.monotonic() - start}
+
+
+def generate(job: dict[str, Any]) -> dict[str, Any]:
+    decoder, sampler = _decoder(job), Sampler(Sampling(**job["sampling"]))
+    write = TokenWriter(job["stream"])
+    history, tokens = list(job["tokens"]), list[int]()
+    start = time.monotonic()
+    *_, last = decoder.read(history)
+    prefill = time.monotonic() - start
+    while len(tokens) < job["max_new_tokens"]:
+        token = sampler.choose(last[-1], history)
+        if token in job["stop_ids"]:
+            break
+        tokens.append(token)
+        history.append(token)
+        write(token)
+        if len(tokens) == job["max_new_tokens"] or decoder.position == job["context_length"]:
+            break  # nothing would read the next logits, or nothing can be read
+        [last] = decoder.read([token])
+    return {
+        "token_ids": tokens,
+        "prefill_seconds": prefill,
+        "decode_seconds": time.monotonic() - start - prefill,
+    }
+
+
+TASKS = {"run_graph": run_graph, "logits": logits, "generate": generate}
+
+
+def handle(job: dict[str, Any]) -> dict[str, Any]:
+    return TASKS[job["task"]](job)
+
+
+def _decoder(job: dict[str, Any]) -> Decoder:
+    parts: dict[graph_names.GraphKey, Part] = {}
+    for wrapper in map(Path, job["wrappers"]):
+        [graph] = qnn_system.read(wrapper.with_suffix(".bin")).graphs
+        parts[graph_names.parse(graph.name)] = Part(graph.inputs, graph.outputs, _load(wrapper))
+    chains: dict[int, list[Part]] = {}
+    for key in sorted(parts):
+        chains.setdefault(key.ar, []).append(parts[key])
+    return Decoder(chains, Rotary(**job["rotary"]), job["context_length"])
+
+
+def _load(wrapper: Path) -> Callable[[Arrays], Arrays]:
+    mark = LogMark(LOG)
+    try:
+        session = open_session(wrapper)
+    except Exception as error:  # the provider raises many types; all mean the same
+        found = explain(mark.text(), error, graph=wrapper.stem, modules={})
+        found.where = Where(graph=wrapper.stem, path=str(wrapper))
+        raise found from error
+    names = [output.name for output in session.get_outputs()]
+    return lambda feed: dict(zip(names, session.run(names, dict(feed)), strict=True))
+
+
+if __name__ == "__main__":
+    serve(handle)

@@ -1,0 +1,175 @@
+"""The quantised graphs: golden pair, what is quantised how, and how far the logits move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from support.golden import check_golden
+from support.htp_graphs import (
+    VARIANTS,
+    boundary,
+    encoding_of,
+    encodings,
+    generate,
+    lower,
+    make_source,
+    reference,
+    session,
+)
+
+from modelc.decoder.config import Rope
+from modelc.errors import ModelcError
+from modelc.ir.encodings import Encoding
+from modelc.ir.provenance import module_of
+from modelc.ir.text import to_text
+from modelc.verify.metrics import sqnr_db
+
+GOLDEN = Path(__file__).parent / "golden"
+MOVES = {"Concat", "Gather", "Reshape", "Split", "Transpose"}
+
+
+def test_golden_pair(tmp_path: Path) -> None:
+    """The text without the encodings' numbers, which depend on the machine's float arithmetic."""
+    source = make_source(tmp_path, layers=1, rope=Rope(dim=4))
+    known = encodings(source)
+    for upto, when in (("ScaleQueries", "before"), ("Quantise", "after")):
+        lines = to_text(lower(source, upto, encodings=known)).splitlines()
+        kept = [line for line in lines if "quantisation." not in line.split(" = ")[0]]
+        text = "\n".join(line.split(", zero_point=")[0] for line in kept)
+        check_golden(GOLDEN / f"Quantise.{when}.txt", text)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_stay_close(variant: str, tmp_path: Path) -> None:
+    source = make_source(tmp_path, **VARIANTS[variant])
+    known = encodings(source)
+    models = {ar: lower(source, "Quantise", ar, encodings=known) for ar in (4, 1)}
+    graphs = {ar: session(model, tmp_path / f"{ar}.onnx") for ar, model in models.items()}
+    edge = boundary(models[4])
+    assert edge == boundary(models[1])
+    found = generate(source, graphs, edge)
+    # Random weights of 32 channels: most of the noise is the int8 weights'.
+    assert sqnr_db(reference(source), found) > 25
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ir.Model:
+    source = make_source(tmp_path_factory.mktemp("model"), architecture="qwen2", biases=True)
+    return lower(source, "Quantise", encodings=encodings(source))
+
+
+def test_no_node_sees_a_float_that_was_not_quantised(model: ir.Model) -> None:
+    for node in model.graph:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for value in node.inputs:
+            if value.dtype == ir.DataType.FLOAT:
+                assert value.producer().op_type == "DequantizeLinear", f"{node.name}: {value.name}"
+
+
+def test_types_at_the_boundary(model: ir.Model) -> None:
+    types = {value.name: value.dtype.name for value in [*model.graph.inputs, *model.graph.outputs]}
+    caches = {name for name in types if name.startswith("past_")}
+    assert len(caches) == 8
+    assert {types[name] for name in caches} == {"UINT8"}
+    assert types.pop("input_ids") == "INT32"
+    assert {types[name] for name in types.keys() - caches} == {"UINT16"}
+    edge = boundary(model).encodings
+    assert edge["attention_mask"] == Encoding(float(np.float32(100 / 65535)), 65535, "uint16")
+    assert edge["attention_mask"].maximum == 0
+    assert edge["position_ids_cos"] == edge["position_ids_sin"] == Encoding(2**-15, 32768, "uint16")
+    for layer in (0, 1):
+        for kind in ("key", "value"):
+            cache = f"past_{kind}_{layer}"
+            assert edge[f"{cache}_in"] == edge[f"{cache}_out"]
+            assert edge[f"{cache}_in"].zero_point == 128
+
+
+def test_matrices_are_int8_with_zero_points_written_out(model: ir.Model) -> None:
+    matrices = 0
+    for node in model.graph:
+        if node.op_type != "MatMul" or ".weight" not in str(node.inputs[1].name):
+            continue
+        matrices += 1
+        dequantise = node.inputs[1].producer()
+        codes, scales, zeros = (value.const_value for value in dequantise.inputs)
+        assert dequantise.attributes.get_int("axis") == 1
+        assert codes.dtype == zeros.dtype == ir.DataType.INT8
+        assert not zeros.numpy().any()
+        columns = codes.numpy().shape[1]
+        assert scales.numpy().shape == zeros.numpy().shape == (columns,)
+        assert (np.abs(codes.numpy().astype(int)).max(0) == 127).all()
+    assert matrices == 2 * 7 + 1
+
+
+def test_what_only_moves_keeps_its_encoding(model: ir.Model) -> None:
+    moves = conversions = 0
+    for node in model.graph:
+        if node.op_type in MOVES:
+            count = None if node.op_type == "Concat" else 1
+            sources = {encoding_of(value.producer()) for value in node.inputs[:count]}
+            results = {encoding_of(n) for value in node.outputs for n in value.consumers()}
+            assert len(sources) == 1
+            assert results == sources, node.name
+            moves += 1
+        elif node.op_type == "QuantizeLinear":
+            conversions += node.inputs[0].producer().op_type == "DequantizeLinear"
+    assert moves > 20
+    assert conversions == 4  # new keys and values of two layers become 8 bits
+
+
+def test_moved_tensors_share_the_widest_encoding(tmp_path: Path) -> None:
+    """Rotation changes a head's range; the part that is not rotated lies in both."""
+    source = make_source(tmp_path, layers=1, rope=Rope(dim=4))
+    known = encodings(source)
+    parts = ["q_proj", "q_heads", "q_rope", "q_rope.rest", "q_rope.turned_first"]
+    names = [f"model.layers.0.self_attn.{part}" for part in parts]
+    low = min(known[name].minimum for name in names)
+    high = max(known[name].maximum for name in names)
+    quantised = lower(source, "Quantise", encodings=known)
+    found = {
+        encoding_of(node)
+        for node in quantised.graph
+        if node.op_type == "QuantizeLinear" and node.inputs[0].name in names
+    }
+    (shared,) = found
+    assert shared.minimum <= low + shared.scale
+    assert shared.maximum >= high - shared.scale
+
+
+def test_every_weight_stays_lazy(tmp_path: Path) -> None:
+    source = make_source(tmp_path)
+    graph = lower(source, "Quantise", encodings=encodings(source)).graph
+    large = [v.const_value for v in graph.initializers.values() if v.const_value.size > 100]
+    assert len(large) == 1 + 2 * 7 + 1
+    assert all(isinstance(tensor, ir.LazyTensor) for tensor in large)
+
+
+def test_a_tensor_without_encoding_is_named(tmp_path: Path) -> None:
+    source = make_source(tmp_path)
+    known = encodings(source)
+    del known["model.layers.1.mlp.product"]
+    with pytest.raises(ModelcError, match=r"model\.layers\.1\.mlp\.product is encoded") as caught:
+        lower(source, "Quantise", encodings=known)
+    assert caught.value.where.module == "model.layers.1.mlp"
+
+
+def test_provenance_survives(model: ir.Model) -> None:
+    assert all(module_of(node) for node in model.graph)
+    weight = next(n for n in model.graph if "k_proj.weight" in str(n.outputs[0].name))
+    assert module_of(weight) == "model.layers.0.self_attn.k_proj"
+
+
+def test_a_byte_per_embedding_costs_little(tmp_path: Path) -> None:
+    source = make_source(tmp_path)
+    known = encodings(source)
+    models = {
+        ar: lower(source, "Quantise", ar, encodings=known, embedding="uint8") for ar in (4, 1)
+    }
+    table = models[4].graph.initializers["model.embed_tokens.weight.codes"]
+    assert table.dtype == ir.DataType.UINT8
+    graphs = {ar: session(model, tmp_path / f"{ar}.onnx") for ar, model in models.items()}
+    assert sqnr_db(reference(source), generate(source, graphs, boundary(models[4]))) > 25
