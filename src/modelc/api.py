@@ -20,6 +20,7 @@ from modelc.pipeline.compile import CompileReport, compile_source, explain_sourc
 from modelc.pipeline.estimate import Estimate, estimate_source
 from modelc.pipeline.events import Events, ignore
 from modelc.pipeline.explain import Reason
+from modelc.pipeline.memory import MB, high_water_bytes
 from modelc.pipeline.plans import files_to_run
 from modelc.pipeline.recipe import make_recipe
 from modelc.pipeline.steps import VERIFICATION_DATA
@@ -195,7 +196,7 @@ class Bundle:
             "prefill_tokens_per_s": statistics.median(r.prefill_tokens_per_s for r in results),
             "decode_tokens_per_s": statistics.median(r.decode_tokens_per_s for r in results),
             "load_seconds": load_seconds,
-            "peak_mb": _peak_mb(),
+            "peak_mb": high_water_bytes() / MB,
             "prompt_tokens": prompt_tokens,
             "new_tokens": new_tokens,
             "runs": runs,
@@ -311,11 +312,3 @@ def _generated(text: str, result: Generation) -> GeneratedText:
         result.prefill_tokens_per_s,
         result.decode_tokens_per_s,
     )
-
-
-def _peak_mb() -> float:
-    try:
-        import resource
-    except ImportError:
-        return 0.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

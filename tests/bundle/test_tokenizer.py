@@ -114,16 +114,17 @@ def test_what_a_model_may_write_streams_too(ids: list[int]) -> None:
     assert "".join(pieces) + stream.finish() == BOTH[0].decode(ids)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(ids=st.lists(st.integers(0, 287), max_size=12))
-def test_bytes_that_stay_broken_stream_as_long_as_they_decode(ids: list[int]) -> None:
+def test_broken_bytes_spoil_nothing_after_them(ids: list[int]) -> None:
     """The decoder of bytes that are pieces breaks a whole run, of which some may be shown already;
     what follows the run comes out right."""
     stream = BOTH[1].stream()
     pieces = [stream.add(token) for token in [*ids, 260, 261, 262]]
     text = "".join(pieces) + stream.finish()
     assert text.endswith("abc")
-    assert len(text) == len(BOTH[1].decode([*ids, 260, 261, 262]))
+    whole = BOTH[1].decode([*ids, 260, 261, 262])
+    assert text == whole or "\ufffd" in whole
 
 
 def test_a_character_is_held_back_until_it_is_whole() -> None:

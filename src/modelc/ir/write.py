@@ -67,5 +67,5 @@ def _append(stream: BinaryIO, tensor: ir.TensorProtocol) -> tuple[int, int]:
     offset = -(-stream.tell() // ALIGNMENT) * ALIGNMENT
     stream.write(bytes(offset - stream.tell()))
     array = np.ascontiguousarray(tensor.numpy())
-    stream.write(memoryview(array.reshape(-1).view(np.uint8)))
+    stream.write(array.reshape(-1).view(np.uint8).data)
     return offset, array.nbytes

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelc.bundle.write import write_bundle
-from modelc.errors import BadInput, BelowThreshold, ModelcError, Where
+from modelc.errors import BadInput, BelowThreshold, Where
 from modelc.pipeline.events import Events, StepResult, ignore
 from modelc.pipeline.execute import execute
 from modelc.pipeline.explain import Reason, explain
@@ -21,7 +21,7 @@ from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.sources import Sources
 from modelc.pipeline.step import SOURCE
 from modelc.pipeline.steps import IR, VERIFICATION
-from modelc.pipeline.store import Entry, Store
+from modelc.pipeline.store import Store
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,17 @@ def compile_source(
     start = time.perf_counter()
     job = make_job(source, recipe)
     store = store or Store()
-    results = execute(make_plan(job), store, job.sources, events)
-    entries = _entries(results, store)
-    if dump_ir is not None:
-        copy_ir(results, dump_ir)
-    verification = json.loads((entries["verify"].path / VERIFICATION).read_text())
-    if not verification["passed"]:
-        raise _below_threshold(verification, job)
-    destination = output or Path(default_output(job))
-    digests = Sources(store, job.sources).digests(SOURCE)
-    write_bundle(destination, draft_bundle(job, entries, digests))
+    with store.in_use():
+        results = execute(make_plan(job), store, job.sources, events)
+        if dump_ir is not None:
+            copy_ir(results, dump_ir)
+        entries = {result.name: result.entry for result in results}
+        verification = json.loads((entries["verify"].path / VERIFICATION).read_text())
+        if not verification["passed"]:
+            raise _below_threshold(verification, job)
+        destination = output or Path(default_output(job))
+        digests = Sources(store, job.sources).digests(SOURCE)
+        write_bundle(destination, draft_bundle(job, entries, digests))
     return CompileReport(
         bundle=destination,
         recipe=job.recipe,
@@ -133,18 +134,6 @@ def copy_ir(results: Sequence[StepResult], directory: Path) -> None:
                 raise BadInput(
                     f"--dump-ir can't be written: {error.strerror}", where=Where(path=str(target))
                 ) from error
-
-
-def _entries(results: Sequence[StepResult], store: Store) -> dict[str, Entry]:
-    entries = {}
-    for result in results:
-        entry = store.find(result.key)
-        if entry is None:
-            raise ModelcError(
-                f"the result of {result.name} was removed meanwhile", hint="compile again"
-            )
-        entries[result.name] = entry
-    return entries
 
 
 def _below_threshold(verification: dict[str, Any], job: Job) -> BelowThreshold:

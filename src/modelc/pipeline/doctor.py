@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import tempfile
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
-from modelc.errors import ModelcError
+from modelc.errors import BadInput, ModelcError
 
 PACKAGES = (
     "modelc", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-qnn", "numpy", "gguf", "safetensors",
@@ -75,9 +77,17 @@ def _cpu() -> Diagnosis:
 
 
 def _snapdragon() -> Diagnosis:
-    from modelc.targets.snapdragon.doctor import probe
+    from modelc.targets.snapdragon.genie import check_genie_config
+    from modelc.targets.snapdragon.library import toolchain
 
+    name = "targets snapdragon"
     try:
-        return Diagnosis("targets snapdragon", "ok", probe())
+        versions = toolchain()
+        with tempfile.TemporaryDirectory(prefix="modelc-") as scratch:
+            # An empty configuration is refused by Genie itself: so its library loads and answers.
+            check_genie_config({}, workdir=Path(scratch))
+    except BadInput:
+        return Diagnosis(name, "ok", f"{versions}; Genie answers")
     except ModelcError as error:
-        return Diagnosis("targets snapdragon", "missing", f"{error.message}; {error.hint}")
+        return Diagnosis(name, "missing", f"{error.message}; {error.hint}")
+    return Diagnosis(name, "note", f"{versions}; Genie takes an empty configuration")

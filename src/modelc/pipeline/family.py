@@ -23,7 +23,9 @@ class Family:
     Attributes:
         steps: those between `canonical` and `verify`.
         runs_on: names of the steps whose results the runtime loads.
+        ships: names of the steps whose files go into the bundle.
         tools: packages that run the result.
+        verify_tokens: of the verification text, if the recipe doesn't say.
         contents: from the steps' results to the bundle's own files, by name, and graphs.
         settings: what the runtime must be told beside the model's sizes.
         files_of_steps: step name -> folder, to what the runtime loads, by role.
@@ -32,7 +34,9 @@ class Family:
 
     steps: Callable[[Job], tuple[Step, ...]]
     runs_on: Callable[[Job], tuple[str, ...]]
+    ships: tuple[str, ...]
     tools: tuple[str, ...]
+    verify_tokens: int
     contents: Callable[[Job, Mapping[str, Entry]], Contents]
     settings: Callable[[Job], dict[str, Any]]
     files_of_steps: Callable[[Mapping[str, Path]], dict[str, Path]]

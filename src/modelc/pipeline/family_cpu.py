@@ -80,7 +80,9 @@ def _graph(path: Path) -> Graph:
 CPU: Final = Family(
     steps=_steps,
     runs_on=lambda job: ("lower",),
+    ships=("lower",),
     tools=("onnxruntime",),
+    verify_tokens=512,
     contents=_contents,
     settings=lambda job: {},
     files_of_steps=lambda folders: {"model": folders["lower"] / MODEL},

@@ -118,7 +118,7 @@ def lower(context: StepContext) -> None:
 
     Options: ar, scheme.
     """
-    from modelc.ir.lowered import write_lowered
+    from modelc.ir.write import write_model
     from modelc.passes.base import run_passes
     from modelc.passes.pipelines import build_pipeline
     from modelc.pipeline.steps import canonical_graph, read_facts
@@ -142,7 +142,7 @@ def lower(context: StepContext) -> None:
         graph=f"ar{ar}",
         dump_dir=context.out / IR,
     )
-    write_lowered(model, context.out / MODEL)
+    write_model(model, context.out / MODEL)
 
 
 def compile_twin(context: StepContext) -> None:
@@ -220,7 +220,7 @@ def graph_name(ar: int, context_length: int) -> str:
 
 
 def _compile(context: StepContext, graphs: Mapping[str, Path], binary: str) -> BinaryInfo:
-    """Compile graphs into `binary` in the step's result, with the wrappers if there is one graph."""
+    """Compile graphs into `binary` in the step's result, with its wrapper if there is one graph."""
     from modelc.targets.snapdragon.chipsets import find_chipset
     from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
 
@@ -248,10 +248,7 @@ def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
     if job.recipe.keep_twins:
         for ar in job.recipe.ar:
             twin = entries[f"twin.ar{ar}"]
-            files |= {
-                f"{TWINS}/{name}": FromFile(twin.path / name, digest)
-                for name, digest in twin.record.files.items()
-            }
+            files |= {f"{TWINS}/{name}": FromFile(twin.path / name) for name in twin.record.files}
     graphs = tuple(
         Graph(graph["name"], name, _tensors(graph["inputs"]), _tensors(graph["outputs"]))
         for name, info in infos.items()
@@ -307,7 +304,9 @@ def _files_of_bundle(folder: Path, manifest: Manifest, store: Store) -> dict[str
 SNAPDRAGON: Final = Family(
     steps=_steps,
     runs_on=lambda job: ("context_binary", *_twin_steps(job)),
+    ships=("context_binary",),
     tools=TOOLS,
+    verify_tokens=256,
     contents=_contents,
     settings=_settings,
     files_of_steps=_files_of_steps,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,17 +114,43 @@ def _port(value: Any) -> dict[str, Any]:
 def _inspect_bundle(path: Path) -> Inspection:
     from modelc.bundle.read import open_bundle
 
-    manifest = open_bundle(path).manifest
-    document = manifest.document()
+    document = asdict(open_bundle(path).manifest)
     files = [{"name": name, **entry} for name, entry in sorted(document.pop("files").items())]
-    return Inspection("bundle", document, {"files": files})
+    graphs = [
+        {
+            "name": g["name"],
+            "file": g["file"],
+            "inputs": len(g["inputs"]),
+            "outputs": len(g["outputs"]),
+        }
+        for g in document.pop("graphs")
+    ]
+    return Inspection("bundle", document, {"graphs": graphs, "files": files})
 
 
 def _inspect_context_binary(path: Path) -> Inspection:
-    from modelc.targets.snapdragon.inspect import inspect_binary
+    from modelc.targets.snapdragon.binary import read_binary
 
-    facts, tables = inspect_binary(path)
-    return Inspection("context-binary", facts, tables)
+    with tempfile.TemporaryDirectory(prefix="modelc-") as scratch:
+        info = read_binary(path, workdir=Path(scratch))
+    facts = {
+        "build": info.build,
+        "soc_model": info.soc_model,
+        "htp_arch": info.htp_arch,
+        "bytes": path.stat().st_size,
+    }
+    graphs = [
+        {"name": g.name, "vtcm_mb": g.vtcm_mb, "spill_fill_bytes": g.spill_fill_bytes}
+        for g in info.graphs
+    ]
+    tables = {
+        f"{side} of {graph.name}": [
+            {**asdict(tensor), "shape": list(tensor.shape)} for tensor in getattr(graph, side)
+        ]
+        for graph in info.graphs
+        for side in ("inputs", "outputs")
+    }
+    return Inspection("context-binary", facts, {"graphs": graphs, **tables})
 
 
 def _is_bundle(path: Path) -> bool:

@@ -23,7 +23,7 @@ class PeakMemory:
     def __enter__(self) -> PeakMemory:
         self._stop = threading.Event()
         self._sampled = 0
-        self._mark = _high_water()
+        self._mark = high_water_bytes()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         self._sampler.start()
         return self
@@ -36,7 +36,7 @@ class PeakMemory:
     ) -> None:
         self._stop.set()
         self._sampler.join()
-        mark = _high_water()
+        mark = high_water_bytes()
         exact = mark if mark > self._mark or not self._sampled else 0
         self.mb = max(self._sampled, exact) / MB
 
@@ -67,7 +67,7 @@ def _page_bytes() -> int:
     return resource.getpagesize()
 
 
-def _high_water() -> int:
+def high_water_bytes() -> int:
     """Most bytes ever resident in this process, 0 where it can't be told."""
     try:
         # Not getrusage: a child's ru_maxrss starts at what its parent held when it was forked.

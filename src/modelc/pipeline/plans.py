@@ -46,7 +46,7 @@ def make_plan(job: Job) -> Plan:
         Step(
             "reference",
             f"{_HERE}:run_reference",
-            options={"tokens": job.recipe.verify.tokens},
+            options={"tokens": job.recipe.verify.tokens or family.verify_tokens},
             inputs=("import", "canonical"),
             reads=(SOURCE, VERIFY_TEXT),
             tools=("onnxruntime",),
@@ -67,7 +67,9 @@ def make_plan(job: Job) -> Plan:
             tools=family.tools,
         ),
     )
-    return Plan(job.target.name, steps)
+    # Whose files the bundle takes; `verify` is taken anyway, as nothing reads it.
+    taken = ("import", "canonical", "reference", *family.ships)
+    return Plan(job.target.name, steps, taken)
 
 
 def draft_bundle(job: Job, entries: Mapping[str, Entry], digests: Mapping[str, str]) -> Draft:

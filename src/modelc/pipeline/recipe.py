@@ -50,12 +50,13 @@ class Verify(Section):
 
     Attributes:
         text: UTF-8 file; None for the one that modelc carries.
-        tokens: at most so many of its tokens.
+        tokens: at most so many of its tokens; None for what suits the target (the HTP simulator
+            is slow).
         min_sqnr_db, min_top1, max_perplexity_ratio: None for the scheme's own threshold.
     """
 
     text: Path | None = None
-    tokens: Annotated[int, Field(ge=2, le=MAX_CONTEXT)] = 512
+    tokens: Annotated[int, Field(ge=2, le=MAX_CONTEXT)] | None = None
     min_sqnr_db: float | None = None
     min_top1: Annotated[float, Field(ge=0, le=1)] | None = None
     max_perplexity_ratio: Annotated[float, Field(gt=0)] | None = None
@@ -81,7 +82,6 @@ class Recipe(Section):
         gguf: GGUF blocks on the CPU stay as they are ("exact"), or some become a format with
             faster kernels ("fast").
         keep_twins: put the simulator's binaries into the bundle as well.
-        threads: of this machine, 0 for all.
     """
 
     target: Annotated[str, Field(min_length=1)]
@@ -91,7 +91,6 @@ class Recipe(Section):
     splits: Annotated[Literal["auto"] | Count, BeforeValidator(_number_or_word)] = "auto"
     gguf: Literal["exact", "fast"] = "exact"
     keep_twins: bool = False
-    threads: Annotated[int, Field(ge=0, le=1024)] = 0
     calibration: Calibration = Calibration()
     verify: Verify = Verify()
 

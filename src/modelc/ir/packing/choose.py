@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from modelc.ir.packing.blocks import LAYOUTS, PACKERS
 from modelc.ir.packing.requantise import to_eight_bits, to_four_bits
 from modelc.ir.packing.weight import Layout, PackedWeight
-from modelc.ir.weights import decode_blocks
 
 Weights = Literal["float", "gguf", "q8_0", "q4_0"]
 Gguf = Literal["exact", "fast"]
@@ -50,11 +49,12 @@ class Packing:
         """The computation as part of a tensor's identity."""
         return f"{self.kind} {self.target or self.layout}"
 
-    def pack(self, raw: NDArray[np.uint8]) -> PackedWeight:
-        """Pack stored rows, uint8 [N, row_bytes]."""
-        if self.kind == "blocks":
-            return PACKERS[self.format](raw)
-        values = decode_blocks(raw, self.format)
+    def keep(self, raw: NDArray[np.uint8]) -> PackedWeight:
+        """Pack stored rows, uint8 [N, row_bytes], as they are (`blocks`)."""
+        return PACKERS[self.format](raw)
+
+    def round(self, values: NDArray[np.float32]) -> PackedWeight:
+        """Pack float32 [N, K] (`quantise` and `requantise`)."""
         if self.kind == "quantise":
             from gguf import GGMLQuantizationType, quants
 

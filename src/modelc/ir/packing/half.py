@@ -30,7 +30,9 @@ def half_rows(
         halves = rows.view(element)
         return halves.T if transposed else halves
 
-    heights = [source.rows[1] - source.rows[0] if source.rows else source.shape[0] for source in sources]
+    heights = [
+        source.rows[1] - source.rows[0] if source.rows else source.shape[0] for source in sources
+    ]
     shape = (sum(heights), sources[0].shape[1])
     how = f"{'transposed ' if transposed else ''}halves"
     return DerivedWeight(sources, how, make, dtype, shape[::-1] if transposed else shape, name)

@@ -14,7 +14,7 @@ from modelc.ir.packing.choose import Packing
 from modelc.ir.packing.weight import PackedWeight, unpack
 from modelc.ir.weights import DerivedWeight, StoredMatrix, decode_blocks, release, tensor_shape
 
-SLAB_BYTES: Final = 1 << 19  # packed at once; small enough for the caches
+SLAB_BYTES: Final = 1 << 17  # packed at once; small enough for the caches
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,16 @@ class PackedTensor(DerivedWeight):
 @lru_cache(maxsize=1)  # a matrix's parts are written one after the other
 def _packed(matrix: PackedMatrix) -> tuple[PackedWeight, float]:
     """Return a packed matrix and its relative error (measured where blocks aren't kept)."""
+    _packed.cache_clear()  # not two at a time in memory
     parts: dict[str, np.ndarray] = {}
     changed = norm = 0.0
     first = 0
     for raw in _slabs(matrix):
-        slab = matrix.packing.pack(raw)
-        if matrix.packing.kind != "blocks":
+        if matrix.packing.kind == "blocks":
+            slab = matrix.packing.keep(raw)
+        else:
             values = decode_blocks(raw, matrix.packing.format)
+            slab = matrix.packing.round(values)
             changed += float(np.square(unpack(slab) - values).sum(dtype=np.float64))
             norm += float(np.square(values).sum(dtype=np.float64))
         for part in ("codes", "scales", "zero_points", "minima"):
@@ -125,8 +128,7 @@ def _slabs(matrix: PackedMatrix) -> Iterator[np.ndarray]:
         step = max(1, SLAB_BYTES // source.row_bytes)
         for first in range(0, len(raw), step):
             yield raw[first : first + step]
-        del raw
-        release(source)
+            release(source)
 
 
 def _height(source: StoredMatrix) -> int:

@@ -31,7 +31,7 @@ def to_four_bits(values: NDArray[np.float32], block_size: int) -> PackedWeight:
     blocks = _blocks(values, block_size)
     low = np.minimum(blocks.min(-1, keepdims=True), 0)
     high = np.maximum(blocks.max(-1, keepdims=True), 0)
-    ideal = -low * np.float32(_LAST) / np.maximum(high - low, _TINY)
+    ideal = np.minimum(-low * np.float32(_LAST) / np.maximum(high - low, _TINY), _LAST)
     best = _fit(blocks, low, high, np.floor(ideal))
     other = _fit(blocks, low, high, np.ceil(ideal))
     better = other[0] < best[0]

@@ -181,7 +181,7 @@ def _heads(value: ir.Value) -> int:
 def _check_heads(node: ir.Node, head_dim: int) -> None:
     if head_dim % 8:
         raise ModelcError(
-            f"heads of {head_dim} elements: ONNX Runtime's GroupQueryAttention takes multiples of 8",
+            f"heads are {head_dim} wide, GroupQueryAttention takes multiples of 8",
             where=Where(module=module_of(node)),
             hint="this model can't be compiled for the CPU",
         )

@@ -207,9 +207,7 @@ def _as_stored(matrices: tuple[StoredMatrix, ...]) -> tuple[StoredMatrix, ...]:
     return tuple(replace(matrix, transposed=False) for matrix in matrices)
 
 
-def _check_columns(
-    weight: ir.Value, matrices: tuple[StoredMatrix, ...], packing: Packing
-) -> None:
+def _check_columns(weight: ir.Value, matrices: tuple[StoredMatrix, ...], packing: Packing) -> None:
     columns, block = matrices[0].shape[-1], packing.layout.block_size
     if columns % block:
         raise BadInput(

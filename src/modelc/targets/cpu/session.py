@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -21,92 +21,97 @@ class CachedSession:
     """A lowered decoder of batch 1.
 
     Decoding is bound once: `step` changes three numbers in place, and runs.
-
-    Args:
-        threads: 0 for ONNX Runtime's own choice, one for each physical core.
-
-    Raises:
-        Damaged: the file is no lowered decoder.
     """
 
     def __init__(self, path: Path, vocab_size: int, threads: int = 0) -> None:
-        import onnxruntime as ort
+        """Load model.onnx; `threads` 0 is one for each physical core.
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no common base
-            raise Damaged(
-                f"ONNX Runtime can't load it: {error}", where=Where(path=str(path))
-            ) from error
-        self._ort = ort
+        Raises:
+            Damaged: the file is no lowered decoder.
+        """
+        self._session = _load(path, threads)
         self._vocab_size = vocab_size
         self._caches = {
-            found[1]: ort.OrtValue.ortvalue_from_numpy(
-                np.zeros(argument.shape[1:], np.float32)[None]
-            )
+            found[1]: np.zeros((1, *argument.shape[1:]), np.float32)
             for argument in self._session.get_inputs()
             if (found := _PAST.fullmatch(argument.name))
         }
-        self._decode = _Call(self, 1)
+        self._decode = self._call(1, [0])
 
     def step(self, token_id: int, past: int) -> np.ndarray:
-        """Run one token at position `past`; returns its logits, float32 [vocab], until the next
-        call."""
+        """Run one token at position `past`; returns its logits, float32 [vocab], which the next
+        step overwrites."""
         call = self._decode
         call.token_ids[0, 0] = token_id
-        call.seqlens[0] = past
-        call.total[()] = past + 1
-        call.run()
-        row: np.ndarray = call.logits[0, 0]
-        return row
+        call.run(past)
+        logits: np.ndarray = call.logits[0, 0]
+        return logits
 
     def extend(self, token_ids: Sequence[int], past: int, rows: Sequence[int]) -> np.ndarray:
         """Run tokens at the positions from `past`; returns float32 [len(rows), vocab], the logits
         of those of them whose indices are `rows`."""
-        call = _Call(self, len(token_ids), rows)
+        call = self._call(len(token_ids), rows)
         call.token_ids[0] = token_ids
-        call.seqlens[0] = past + len(token_ids) - 1
-        call.total[()] = past + len(token_ids)
-        call.run()
-        return call.logits[0]
+        call.run(past)
+        logits: np.ndarray = call.logits[0]
+        return logits
 
-    def bind(self, inputs: dict[str, np.ndarray], logits: np.ndarray) -> Any:
-        """Return a function that runs on these arrays, whatever is in them then."""
-        binding: onnxruntime.IOBinding = self._session.io_binding()
-        wrap = self._ort.OrtValue.ortvalue_from_numpy
-        # The values are views of the arrays, and hold them.
-        values = {name: wrap(array) for name, array in inputs.items()}
-        for name, value in values.items():
-            binding.bind_ortvalue_input(name, value)
-        for name, value in self._caches.items():
-            binding.bind_ortvalue_input(f"past_key_values.{name}", value)
-            binding.bind_ortvalue_output(f"present.{name}", value)
-        result = wrap(logits)
-        binding.bind_ortvalue_output("logits", result)
-        session = self._session
-
-        def run() -> None:
-            session.run_with_iobinding(binding)
-
-        run.holds = (values, result)  # type: ignore[attr-defined]
-        return run
+    def _call(self, count: int, rows: Sequence[int]) -> _Call:
+        return _Call(self._session, self._caches, count, rows, self._vocab_size)
 
 
 class _Call:
-    """The arrays of one kind of call."""
+    """A number of tokens and of wanted rows, bound to arrays that ONNX Runtime reads and writes."""
 
-    def __init__(self, owner: CachedSession, count: int, rows: Sequence[int] = (0,)) -> None:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        caches: Mapping[str, np.ndarray],
+        count: int,
+        rows: Sequence[int],
+        vocab_size: int,
+    ) -> None:
+        import onnxruntime as ort
+
         self.token_ids = np.zeros((1, count), np.int64)
-        self.seqlens = np.zeros(1, np.int32)
-        self.total = np.zeros((), np.int32)
-        self.logits = np.zeros((1, len(rows), owner._vocab_size), np.float32)
+        self.logits = np.zeros((1, len(rows), vocab_size), np.float32)
+        self._last = np.zeros(1, np.int32)
+        self._total = np.zeros((), np.int32)
         inputs = {
             "input_ids": self.token_ids,
-            "logits_rows": np.asarray(rows, np.int64),
-            "seqlens_k": self.seqlens,
-            "total_sequence_length": self.total,
+            "logits_rows": np.array(rows, np.int64),
+            "seqlens_k": self._last,
+            "total_sequence_length": self._total,
+            **{f"past_key_values.{name}": cache for name, cache in caches.items()},
         }
-        self.run = owner.bind(inputs, self.logits)
+        outputs = {
+            "logits": self.logits,
+            **{f"present.{name}": cache for name, cache in caches.items()},
+        }
+        self._run = session.run_with_iobinding
+        self._binding = session.io_binding()
+        self._held = (inputs, outputs)  # the binding has addresses only
+        for name, array in inputs.items():
+            self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
+        for name, array in outputs.items():
+            self._binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
+
+    def run(self, past: int) -> None:
+        """Run the tokens at the positions from `past`."""
+        total = past + self.token_ids.shape[1]
+        self._last[0] = total - 1
+        self._total[()] = total
+        self._run(self._binding)
+
+
+def _load(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        message = f"ONNX Runtime can't load it: {error}"
+        raise Damaged(message, where=Where(path=str(path))) from error

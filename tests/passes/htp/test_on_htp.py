@@ -1,0 +1,100 @@
+"""The lowered graphs go through HTP's compiler whole, and its simulator computes what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from support.htp_graphs import (
+    VARIANTS,
+    boundary,
+    encodings,
+    generate,
+    lower,
+    make_source,
+    reference,
+    session,
+)
+
+from modelc.targets.snapdragon.chipsets import find_chipset
+from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
+from modelc.targets.snapdragon.simulate import run_graph
+from modelc.verify.metrics import sqnr_db
+
+pytest.importorskip("onnxruntime_qnn", reason="HTP's compiler is not here")
+pytestmark = pytest.mark.simulator
+
+Arrays = Mapping[str, np.ndarray]
+# What differs in operators.
+QUANTISED = ["partial rope", "qwen2", "qwen3", "gemma2"]
+
+
+class Recorded:
+    """Runs a graph on ONNX Runtime and keeps what went in and came out."""
+
+    def __init__(self, model: ir.Model, path: Path) -> None:
+        self._run = session(model, path)
+        self.calls: list[tuple[Arrays, Arrays]] = []
+
+    def __call__(self, feeds: Arrays) -> Arrays:
+        made = self._run(feeds)
+        self.calls.append((dict(feeds), dict(made)))
+        return made
+
+
+def on_htp(model: Path, recorded: Recorded, folder: Path, *, fp16: bool) -> list[Arrays]:
+    """Compile a graph (a node that HTP refuses is an error) and run it on the recorded feeds."""
+    made = compile_graphs(
+        {model.stem: model},
+        find_chipset("snapdragon-8-elite"),
+        CompileOptions(fp16=fp16),
+        folder / f"{model.stem}.bin",
+        workdir=folder,
+        timeout_s=120,
+    )
+    feeds = [taken for taken, _ in recorded.calls]
+    return run_graph(made.wrappers[model.stem], feeds, workdir=folder, timeout_s=120)
+
+
+@pytest.mark.parametrize("variant", QUANTISED)
+def test_quantised(variant: str, tmp_path: Path) -> None:
+    source = make_source(tmp_path, **VARIANTS[variant])
+    known = encodings(source)
+    names = {4: "prompt_ar4_cl24_1_of_1", 1: "token_ar1_cl24_1_of_1"}
+    graphs, edge = {}, None
+    for ar, name in names.items():
+        model = lower(source, "Quantise", ar, encodings=known)
+        graphs[ar], edge = Recorded(model, tmp_path / f"{name}.onnx"), boundary(model)
+    expected = generate(source, graphs, edge)
+    assert sqnr_db(reference(source), expected) > 25
+    for ar, name in names.items():
+        (tmp_path / "htp").mkdir(exist_ok=True)
+        found = on_htp(tmp_path / f"{name}.onnx", graphs[ar], tmp_path / "htp", fp16=False)
+        caches, logits = [], []
+        for (_, wanted), made in zip(graphs[ar].calls, found, strict=True):
+            logits.append(edge.dequantise("logits", np.stack([wanted["logits"], made["logits"]])))
+            # The first layer's: later ones inherit errors.
+            caches += [
+                made[f"past_{kind}_0_out"].astype(int) - wanted[f"past_{kind}_0_out"]
+                for kind in ("key", "value")
+            ]
+        assert sqnr_db(*np.stack(logits, axis=1)) > 30
+        # Rounded to nearest: off by one step at most, hardly ever, and to no side.
+        steps = np.concatenate([cache.ravel() for cache in caches])
+        assert np.abs(steps).max() <= 1
+        assert np.mean(steps != 0) < 0.1
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    source = make_source(tmp_path)
+    model = lower(source, "ScaleQueries")
+    recorded = Recorded(model, tmp_path / "prompt_ar4_cl24_1_of_1.onnx")
+    generate(source, {4: recorded})
+    (tmp_path / "htp").mkdir()
+    found = on_htp(tmp_path / "prompt_ar4_cl24_1_of_1.onnx", recorded, tmp_path / "htp", fp16=True)
+    for (_, wanted), made in zip(recorded.calls, found, strict=True):
+        # The first token of a chunk is never padding, of which a float mask makes anything.
+        assert sqnr_db(wanted["logits"][:, 0], made["logits"][:, 0]) > 45
