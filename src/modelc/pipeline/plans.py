@@ -20,6 +20,7 @@ from modelc.pipeline.family_cpu import CPU
 from modelc.pipeline.family_snapdragon import SNAPDRAGON
 from modelc.pipeline.job import VERIFY_TEXT, Job
 from modelc.pipeline.plan import Plan
+from modelc.pipeline.report import REPORT, render_report
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps import CONFIG, FACTS, VERIFICATION, VERIFICATION_DATA
 from modelc.pipeline.store import Entry, Store
@@ -109,7 +110,9 @@ def draft_bundle(job: Job, entries: Mapping[str, Entry], digests: Mapping[str, s
         VERIFICATION_DATA: stored(entries["reference"], VERIFICATION_DATA),
         RECIPE: job.recipe.to_toml().encode(),
     }
-    return Draft(manifest, {**common, **files})
+    everything = {**common, **files}
+    report = render_report(manifest, verification, everything)
+    return Draft(manifest, {**everything, REPORT: report})
 
 
 def files_to_run(folder: Path, manifest: Manifest, store: Store) -> dict[str, Path]:

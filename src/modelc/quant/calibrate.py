@@ -21,6 +21,10 @@ Ranges = Mapping[str, Range]
 MASK: Final = Encoding(float(np.float32(100 / 65535)), 65535, "uint16")
 """From -100, which hides, to exactly 0: a runtime writes the codes 0 and 65535."""
 
+HEADROOM: Final = 1.25
+"""How much wider than seen 16-bit ranges are made: other text goes further than the calibration's,
+and clipping one outlier costs more than the third of a bit that this does."""
+
 HIDDEN_BELOW: Final = 20.0
 """How far below the smallest score a hidden one must stay: e^-20 of 4096 positions is 1e-5 of a
 probability, less than the 1.5e-5 that one step of its encoding is."""
@@ -124,7 +128,8 @@ def _masked_scores(name: str, ranges: Ranges) -> Encoding:
     module = name.removesuffix("masked")
     for scores in ("capped", "scaled"):
         if found := ranges.get(module + scores):
-            return from_range(found.low - HIDDEN_BELOW, found.high, "uint16")
+            low, high = found.low * HEADROOM - HIDDEN_BELOW, found.high * HEADROOM
+            return from_range(low, high, "uint16")
     raise ModelcError("masked scores without scores", where=Where(module=name))
 
 
@@ -133,7 +138,8 @@ def _probabilities(name: str, ranges: Ranges) -> Encoding:
 
 
 def _plain(name: str, ranges: Ranges) -> Encoding:
-    return from_range(ranges[name].low, ranges[name].high, "uint16")
+    seen = ranges[name]
+    return from_range(seen.low * HEADROOM, seen.high * HEADROOM, "uint16")
 
 
 RULES: Final = (

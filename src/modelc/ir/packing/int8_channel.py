@@ -17,7 +17,7 @@ from modelc.ir.encodings import Encoding, IntegerType, from_range
 from modelc.ir.weights import DerivedWeight, StoredMatrix, tensor_shape
 
 LIMIT: Final = 127  # codes are symmetric: -128 is not used
-SLAB_BYTES: Final = 64 << 20
+SLAB_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ChannelCodec:
     @cached_property
     def scales(self) -> np.ndarray:
         """float32 [channels]: the largest magnitude of each channel over 127."""
-        peaks = [np.abs(slab).max(-1) for _, slab in slabs(self.source)]
+        peaks = [np.maximum(slab.max(-1), -slab.min(-1)) for _, slab in slabs(self.source)]
         smallest = np.finfo(np.float32).tiny  # a channel of zeros needs a scale as well
         return np.maximum(np.concatenate(peaks) / LIMIT, smallest).astype(np.float32)
 
@@ -46,8 +46,8 @@ class ChannelCodec:
         stored = np.empty(tensor_shape(replace(self.source, transposed=False)), np.int8)
         for first, slab in slabs(self.source):
             part = slice(first, first + len(slab))
-            codes = np.rint(slab / self.scales[part, None])
-            stored[part] = np.clip(codes, -LIMIT, LIMIT)
+            ratios = slab / self.scales[part, None]
+            stored[part] = np.rint(ratios, out=ratios)
         return stored.T if self.source.transposed else stored
 
     def tensors(self, name: str) -> tuple[ir.TensorProtocol, ir.TensorProtocol]:
@@ -83,8 +83,9 @@ def whole_codes(source: StoredMatrix, encoding: Encoding, name: str) -> DerivedW
     """Return a weight's codes under one encoding as a lazy tensor."""
 
     def make() -> np.ndarray:
-        codes = [encoding.quantise(slab) for _, slab in slabs(source)]
-        stored = np.concatenate(codes) if len(codes) > 1 else codes[0]
+        stored = np.empty(tensor_shape(replace(source, transposed=False)), encoding.dtype)
+        for first, slab in slabs(source):
+            stored[first : first + len(slab)] = encoding.quantise(slab)
         return stored.T if source.transposed else stored
 
     return DerivedWeight(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -55,14 +54,13 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
                 f"HTP's compiler wrote {len(binaries)} binaries instead of one",
                 where=Where(graph=next(iter(graphs))),
             )
-        qnn_names = {}
         for name in graphs:
             wrapper = Path(fresh, f"{name}.onnx")
-            qnn_names[name] = retarget(wrapper, output.name)
-            os.replace(wrapper, output.with_name(f"{name}.onnx"))
-        os.replace(binaries[0], output)
+            retarget(wrapper, output.name)
+            wrapper.replace(output.with_name(wrapper.name))
+        binaries[0].replace(output)
     info = qnn_system.read(output)
-    return {"info": binary.to_json(info), "seconds": seconds, "qnn_names": qnn_names}
+    return {"info": binary.to_json(info), "seconds": seconds}
 
 
 def _modules(model: Path) -> dict[str, str]:

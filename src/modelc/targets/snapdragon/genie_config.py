@@ -105,7 +105,7 @@ def genie_config(
         "version": 1,
         "type": "basic",
         "context": context,
-        "sampler": sampler_config(sampling or Sampling(), model.vocab_size),
+        "sampler": sampler_config(sampling or Sampling(), model),
         "tokenizer": {"version": 1, "path": model.tokenizer},
         "engine": _engine(model),
     }
@@ -127,7 +127,7 @@ def extension_config(chipset: Chipset) -> dict[str, Any]:
     }
 
 
-def sampler_config(sampling: Sampling, vocab_size: int) -> dict[str, Any]:
+def sampler_config(sampling: Sampling, model: GenieModel) -> dict[str, Any]:
     """Return Genie's words for a sampling.
 
     Raises:
@@ -141,7 +141,7 @@ def sampler_config(sampling: Sampling, vocab_size: int) -> dict[str, Any]:
         "seed": sampling.seed,
         "temp": 1.0 if greedy else sampling.temperature,
         # "greedy" alone does not make Genie greedy; top-k 1 does.
-        "top-k": 1 if greedy else sampling.top_k or vocab_size,
+        "top-k": 1 if greedy else sampling.top_k or model.vocab_size,
         "top-p": 1.0 if greedy else sampling.top_p,
         "greedy": greedy,
     }
@@ -149,7 +149,7 @@ def sampler_config(sampling: Sampling, vocab_size: int) -> dict[str, Any]:
         config["token-penalty"] = {
             "version": 1,
             "repetition-penalty": sampling.repetition_penalty,
-            "penalize-last-n": MAX_SEED,
+            "penalize-last-n": model.context_length,
         }
     return config
 

@@ -112,7 +112,7 @@ class Dialog:
         if status != OK:
             raise ToolFailed(
                 f"{function} failed with status {status}",
-                hint="the worker's log says why; binaries with shared weights load only on a device",
+                hint="the worker's log says why; if a binary is damaged, compile it again",
             )
 
 

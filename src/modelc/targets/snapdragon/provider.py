@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from modelc.targets.snapdragon.library import library_path
-
-if TYPE_CHECKING:
-    import onnx
 
 # A wrapper's "source" must be this for the provider to take its binary.
 PROVIDER: Final = "QNNExecutionProvider"
@@ -52,18 +49,13 @@ def open_session(
     return onnxruntime.InferenceSession(str(model), settings)
 
 
-def retarget(wrapper: Path, binary: str) -> str:
-    """Make a compiled wrapper load `binary`, a file name beside it, under any registration.
-
-    Returns:
-        The name of its QNN graph.
-    """
+def retarget(wrapper: Path, binary: str) -> None:
+    """Make a compiled wrapper load `binary`, a file name beside it, under any registration."""
     import onnx
 
-    model: onnx.ModelProto = onnx.load(str(wrapper))
+    model = onnx.load(str(wrapper))
     [node] = model.graph.node
     attributes = {attribute.name: attribute for attribute in node.attribute}
     attributes["source"].s = PROVIDER.encode()
     attributes["ep_cache_context"].s = binary.encode()
     onnx.save(model, str(wrapper))
-    return attributes["partition_name"].s.decode()

@@ -16,10 +16,11 @@ class TokenWriter:
     """The worker's end."""
 
     def __init__(self, path: str) -> None:
-        self._file = Path(path).open("a", buffering=1)
+        self._path = Path(path)
 
     def __call__(self, token: int) -> None:
-        self._file.write(f"{token}\n")
+        with self._path.open("a") as file:
+            file.write(f"{token}\n")
 
 
 @contextmanager

@@ -1,0 +1,100 @@
+"""report.md: what a bundle is and how well it does, for people. The same bytes for the same
+bundle: nothing in it depends on time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from modelc.bundle.manifest import Manifest
+from modelc.bundle.write import FromFile
+
+REPORT: Final = "report.md"
+REQUANTISED: Final = "requantised.json"
+
+
+def render_report(
+    manifest: Manifest, verification: Mapping[str, Any], files: Mapping[str, FromFile | bytes]
+) -> bytes:
+    """Return the report of a bundle about to be written, as Markdown.
+
+    Args:
+        verification: its JSON form.
+        files: the bundle's files; those of the store with their digests.
+    """
+    settings, metrics = manifest.settings, verification["metrics"]
+    sqnr = metrics["sqnr_db"]
+    lines = [
+        f"# {manifest.source.name} for {manifest.target}",
+        "",
+        f"Scheme {manifest.recipe['quant']}, context {settings['context_length']}, "
+        f"{settings['layers']} layers, vocabulary {settings['vocab_size']}.",
+        "",
+        f"{'Verified' if verification['passed'] else 'NOT verified'} on "
+        f"{verification['runtime']} against the float model over {metrics['tokens']} tokens: "
+        f"SQNR {'exact' if sqnr is None else f'{sqnr:.1f} dB'}, "
+        f"top-1 agreement {metrics['top1_agreement']:.1%}, "
+        f"perplexity {metrics['perplexity']['bundle']:.3f} "
+        f"(float {metrics['perplexity']['reference']:.3f}).",
+        "",
+        "## Checks",
+        "",
+        *_table(
+            ("check", "passed", "found"),
+            (
+                (c["name"], "yes" if c["passed"] else "NO", c["detail"])
+                for c in _checks(verification)
+            ),
+        ),
+        "",
+        "## Graphs",
+        "",
+        *_table(
+            ("graph", "file", "inputs", "outputs"),
+            ((g.name, g.file, len(g.inputs), len(g.outputs)) for g in manifest.graphs),
+        ),
+        *_requantised(files.get(REQUANTISED)),
+        "",
+        "## Made with",
+        "",
+        *_table(("tool", "version"), sorted(manifest.tools.items())),
+    ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _checks(verification: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    checks: Sequence[Mapping[str, Any]] = verification["checks"]
+    return checks
+
+
+def _requantised(file: FromFile | bytes | None) -> list[str]:
+    """Weights whose blocks were not kept, the worst first."""
+    if not isinstance(file, FromFile):
+        return []
+    rows = json.loads(file.path.read_text()).items()
+    worst = sorted(rows, key=lambda row: (-row[1]["relative_error"], row[0]))
+    return [
+        "",
+        "## Requantised weights",
+        "",
+        *_table(
+            ("weight", "from", "to", "relative error"),
+            (
+                (
+                    name,
+                    row["from"],
+                    f"{row['bits']} bits, block {row['block_size']}",
+                    row["relative_error"],
+                )
+                for name, row in worst
+            ),
+        ),
+    ]
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    def line(cells: Iterable[object]) -> str:
+        return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"
+
+    return [line(columns), line("---" for _ in columns), *(line(row) for row in rows)]
