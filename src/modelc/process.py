@@ -2,7 +2,7 @@
 
 A *worker* is a module of modelc run as `python -m MODULE job.json result.json`. It reads one JSON
 job, writes one JSON result, and may print what it likes: its output goes to the log. A worker
-reports an expected failure by raising `ModelcError` inside `serve`.
+reports an expected failure by raising `ModelcError` inside `serve`, and never outlives its parent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,17 +24,24 @@ from modelc import errors
 from modelc.errors import ModelcError, ToolFailed, Where
 
 LOG_TAIL_LINES = 12
+LOG_TAIL_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
 class Command:
-    """One run of a tool, as a value: what is started, where, for how long."""
+    """One run of a tool, as a value: what is started, where, for how long.
+
+    Attributes:
+        tied: its stdin is a pipe that closes when this process ends, however it ends, and it is
+            going to `end_with_parent`. Otherwise its stdin is empty.
+    """
 
     argv: tuple[str, ...]
     cwd: Path
     log: Path
     timeout_s: float
     env: Mapping[str, str] = field(default_factory=dict)
+    tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,31 @@ class Finished:
     status: int
     seconds: float
     timed_out: bool
+
+
+class LogMark:
+    """A place in a log, to read later what was written after it."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._start = log.stat().st_size if log.exists() else 0
+
+    def text(self) -> str:
+        """Return all that was written since."""
+        return self._read(self._start)
+
+    def last_words(self) -> str:
+        """Return the last lines written since, indented."""
+        size = self._log.stat().st_size if self._log.exists() else 0
+        lines = self._read(max(self._start, size - LOG_TAIL_BYTES)).splitlines()
+        return "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:]) or "  | (nothing)"
+
+    def _read(self, start: int) -> str:
+        if not self._log.exists():
+            return ""
+        with self._log.open("rb") as file:
+            file.seek(start)
+            return file.read().decode(errors="replace")
 
 
 def run_command(command: Command) -> Finished:
@@ -58,7 +91,7 @@ def run_command(command: Command) -> Finished:
                 command.argv,
                 cwd=command.cwd,
                 env={**os.environ, **command.env},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if command.tied else subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -73,6 +106,8 @@ def run_command(command: Command) -> Finished:
         finally:
             if child.poll() is None:
                 kill_group(child)
+            if child.stdin is not None:
+                child.stdin.close()
     return Finished(child.returncode, time.monotonic() - start, timed_out)
 
 
@@ -87,26 +122,29 @@ def run_worker(
 ) -> dict[str, Any]:
     """Run a worker module on a JSON job in `workdir` and return its JSON result.
 
-    The log stays in `workdir/<module's last name>.log`. `hint` is shown if the worker crashes.
+    The log of all jobs stays in `workdir/<module's last name>.log`. `hint` is shown if the worker
+    crashes or runs out of time.
 
     Raises:
         ModelcError: as the worker raised it, with the same exit status.
         ToolFailed: the worker crashed or ran out of time.
     """
     stem = module.rsplit(".", 1)[-1]
+    workdir = workdir.resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     log = workdir / f"{stem}.log"
+    mark = LogMark(log)
     with tempfile.TemporaryDirectory(prefix="job-", dir=workdir) as scratch:
         job_path, result_path = Path(scratch, "job.json"), Path(scratch, "result.json")
         job_path.write_text(json.dumps(job))
         argv = (sys.executable, "-m", module, str(job_path), str(result_path))
-        finished = run_command(Command(argv, workdir, log, timeout_s))
+        finished = run_command(Command(argv, workdir, log, timeout_s, tied=True))
         reply = json.loads(result_path.read_text()) if result_path.exists() else {}
     if "error" in reply:
         raise decode_error(reply["error"], where.step)
     if finished.status != 0 or "result" not in reply:
         raise ToolFailed(
-            f"{stem} {ending(finished)}; its last words:\n{tail(log)}", where=where, hint=hint
+            f"{stem} {ending(finished)}; its last words:\n{mark.last_words()}", where=where, hint=hint
         )
     return dict(reply["result"])
 
@@ -114,6 +152,7 @@ def run_worker(
 def serve(handle: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
     """Be a worker: read the job named on the command line, write the result or the error."""
     job_path, result_path = Path(sys.argv[1]), Path(sys.argv[2])
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         reply: dict[str, Any] = {"result": dict(handle(json.loads(job_path.read_text())))}
     except ModelcError as error:
@@ -144,10 +183,14 @@ def decode_error(form: Mapping[str, Any], step: str) -> ModelcError:
     return kind(form["message"], where=place, hint=form["hint"])
 
 
-def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
-    """Return the last lines of a log, indented."""
-    text = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
-    return "\n".join(f"  | {line}" for line in text) or "  | (nothing)"
+def end_with_parent() -> None:
+    """End this process when its parent does: then our stdin, a pipe that it holds, is closed.
+
+    A parent that is killed can't kill us. The vendor's libraries release Python's lock while they
+    work, so a thread that waits here gets its turn.
+    """
+    sys.stdin.read()
+    os._exit(1)
 
 
 def ending(finished: Finished) -> str:

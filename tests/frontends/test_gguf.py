@@ -176,6 +176,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"blk.0.attn_norm.bias": (16,), "blk.1.attn_norm.bias": (16,)},
         "has no weight model.layers.0.input_layernorm.bias",
     ),
+    "a layer's other name": ({}, {"blk.00.attn_q.weight": (16, 16)}, "'blk.00.attn_q.weight'"),
     "integers": ({}, {"blk.0.ffn_up.weight": np.ones((32, 16), np.int32)}, "has the type I32"),
 }  # fmt: skip
 

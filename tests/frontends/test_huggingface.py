@@ -339,3 +339,20 @@ def test_add_bos_follows_the_post_processor(copy: Copy) -> None:
     document = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**document, "post_processor": None}))
     assert not read_source(folder).tokenizer.add_bos
+
+
+def test_fused_and_single_weights_together(copy: Copy) -> None:
+    folder = copy("phi3")
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    tensors[name] = tensors["model.layers.0.self_attn.o_proj.weight"].clone()
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(BadInput, match="holds rows that another tensor has"):
+        read_source(folder)
+
+
+def test_bos_beyond_the_embeddings(copy: Copy) -> None:
+    special = {"bos_token": None}
+    folder = copy(tokenizer_config=special, config={"bos_token_id": 384})
+    with pytest.raises(BadInput, match="bos_token_id is 384"):
+        read_source(folder)

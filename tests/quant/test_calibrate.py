@@ -77,6 +77,13 @@ def test_every_float_tensor_gets_an_encoding(tmp_path: Path) -> None:
     )
 
 
+def test_outliers_beyond_the_calibration_are_not_clipped_at_once() -> None:
+    encodings = activation_encodings({"x": Range(-2, 4), "present.0.key": Range(-2, 1)}, W8A16)
+    assert encodings["x"].minimum == pytest.approx(-2.5, rel=1e-3)
+    assert encodings["x"].maximum == pytest.approx(5, rel=1e-3)
+    assert encodings["present.0.key"].maximum == pytest.approx(2)  # 8 bits have none to spare
+
+
 def test_float_schemes_have_no_encodings(tmp_path: Path) -> None:
     assert activation_encodings({"x": Range(0, 1)}, SCHEMES["fp16"]) == {}
 

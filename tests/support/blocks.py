@@ -28,9 +28,7 @@ HALF_OFFSETS = {
 }
 
 
-def random_blocks(
-    name: str, rows: int, blocks: int, seed: int, size: float = 0.05
-) -> np.ndarray:
+def random_blocks(name: str, rows: int, blocks: int, seed: int, size: float = 0.05) -> np.ndarray:
     """Random bytes, uint8 [rows, blocks * block bytes], whose float16 fields are finite and at
     most 2 * `size`."""
     rng = np.random.default_rng(seed)
@@ -55,9 +53,7 @@ def stored_as(
         format = "F32"
         if len(matrix.shape) == 2:
             format = formats.get(name.split(".")[-2], formats[""])
-        weights[name] = replace(
-            matrix, path=path or matrix.path, offset=offset, format=format
-        )
+        weights[name] = replace(matrix, path=path or matrix.path, offset=offset, format=format)
         if path is not None:
             chunks.append(_bytes(format, weights[name].shape, index))
         offset += weights[name].row_count * weights[name].row_bytes

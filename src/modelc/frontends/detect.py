@@ -10,6 +10,7 @@ from typing import Final
 from modelc.decoder.config import DecoderSource
 from modelc.errors import BadInput, Where
 from modelc.frontends.gguf import source as gguf
+from modelc.frontends.gguf.container import is_gguf
 from modelc.frontends.huggingface import source as huggingface
 from modelc.frontends.stored import Description
 
@@ -65,7 +66,7 @@ def detect(path: Path) -> str:
             where=Where(path=str(path)),
             hint="give the folder that holds config.json, or a .gguf file itself",
         )
-    if path.is_file() and gguf.is_gguf(path):
+    if path.is_file() and is_gguf(path):
         return "gguf"
     beside = path.suffix == ".safetensors" and (path.parent / huggingface.CONFIG).is_file()
     raise BadInput(

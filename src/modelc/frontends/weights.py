@@ -34,17 +34,26 @@ def place_weights(
         norm_add: added to every norm's weight.
 
     Raises:
-        BadInput: a format that can't be read, or a fused weight of the wrong height.
+        BadInput: a format that can't be read, a fused weight of the wrong height, or one weight
+            in two tensors.
     """
     weights: dict[str, StoredMatrix] = {}
     for name, tensor in tensors.items():
         stored = _matrix(tensor)
         if name.endswith("norm.weight"):
             stored = replace(stored, add=norm_add)
-        if permuted and name.rsplit(".", 2)[-2] in ("q_proj", "k_proj"):
-            heads = config.heads if ".q_proj." in name else config.kv_heads
-            stored = replace(stored, unpermute_heads=heads)
-        weights |= _parts(name, stored, config)
+        if permuted and ".q_proj." in name:
+            stored = replace(stored, unpermute_heads=config.heads)
+        if permuted and ".k_proj." in name:
+            stored = replace(stored, unpermute_heads=config.kv_heads)
+        parts = _parts(name, stored, config)
+        if weights.keys() & parts.keys():
+            raise BadInput(
+                f"tensor {tensor.name!r} holds rows that another tensor has",
+                where=Where(path=str(tensor.path)),
+                hint="a weight is either fused with others, or stands alone",
+            )
+        weights |= parts
     return weights
 
 

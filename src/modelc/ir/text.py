@@ -61,7 +61,7 @@ def _node(node: ir.Node) -> str:
 def _attributes(node: ir.Node) -> Iterable[str]:
     for name, attribute in sorted(node.attributes.items()):
         value = attribute.value
-        if isinstance(value, ir.TensorProtocol):
+        if attribute.type == ir.AttributeType.TENSOR:
             yield f"{name}={_constant(value)}"
         elif isinstance(value, float):
             yield f"{name}={np.float32(value)}"  # as a file holds it

@@ -19,14 +19,14 @@ from modelc.files import space_needed
 from modelc.pipeline.memory import PeakMemory
 from modelc.pipeline.step import StepContext, plain, resolve
 from modelc.pipeline.store import SPACE_HINT
-from modelc.process import encode_error
+from modelc.process import encode_error, end_with_parent
 
 
 def main() -> None:
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever libraries print goes to the log, not between the reports
     job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         report: dict[str, Any] = {"peak_mb": _run(job, channel)}
     except ModelcError as error:
@@ -59,12 +59,6 @@ def _run(job: dict[str, Any], channel: TextIO) -> float:
 def _say(channel: TextIO, message: dict[str, Any]) -> None:
     channel.write(json.dumps(message) + "\n")
     channel.flush()
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed can't kill us; but its end of our stdin is closed then."""
-    sys.stdin.read()
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 from modelc.errors import ToolFailed, Where
 from modelc.pipeline.step import Step, StepContext
-from modelc.process import Finished, decode_error, ending, kill_group, tail
+from modelc.process import Finished, LogMark, decode_error, ending, kill_group
 
 
 def run_isolated(step: Step, context: StepContext, log: Path) -> float:
@@ -23,7 +23,7 @@ def run_isolated(step: Step, context: StepContext, log: Path) -> float:
         ModelcError: as the step raised it.
         ToolFailed: it crashed, or raised something else.
     """
-    start = time.monotonic()
+    start, mark = time.monotonic(), LogMark(log)
     with log.open("ab") as stream:
         child = subprocess.Popen(
             (sys.executable, "-m", "modelc.pipeline.child"),
@@ -46,7 +46,7 @@ def run_isolated(step: Step, context: StepContext, log: Path) -> float:
         finished = Finished(child.returncode, time.monotonic() - start, timed_out=False)
         what = reply.get("failure") or ending(finished)
         raise ToolFailed(
-            f"{what}; its last words:\n{tail(log)}",
+            f"{what}; its last words:\n{mark.last_words()}",
             where=Where(step=step.name, path=str(log)),
             hint="the log holds all that it printed",
         )

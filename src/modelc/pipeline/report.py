@@ -93,6 +93,10 @@ def _requantised(file: FromFile | bytes | None) -> list[str]:
     ]
 
 
+def _layout(row: Mapping[str, Any]) -> str:
+    return f"{row['bits']} bits, block {row['block_size']}"
+
+
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     def line(cells: Iterable[object]) -> str:
         return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"

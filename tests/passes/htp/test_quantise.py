@@ -118,6 +118,15 @@ def test_what_only_moves_keeps_its_encoding(model: ir.Model) -> None:
     assert conversions == 4  # new keys and values of two layers become 8 bits
 
 
+def test_what_is_looked_up_has_the_tables_own_encoding(model: ir.Model) -> None:
+    (lookup,) = (node for node in model.graph if node.op_type == "Gather")
+    table = encoding_of(lookup.inputs[0].producer())
+    (quantise,) = lookup.outputs[0].consumers()
+    assert encoding_of(quantise) == table
+    codes = lookup.inputs[0].producer().inputs[0].const_value.numpy()
+    assert (codes.min(), codes.max()) == (0, 65535)
+
+
 def test_moved_tensors_share_the_widest_encoding(tmp_path: Path) -> None:
     """Rotation changes a head's range; the part that is not rotated lies in both."""
     source = make_source(tmp_path, layers=1, rope=Rope(dim=4))

@@ -90,16 +90,14 @@ def _yarn(plain: Rope, fields: Fields) -> Rope:
     if rope.number("scaling.yarn_ext_factor", 1.0) != 1.0:
         raise rope.bad("scaling.yarn_ext_factor", "1")
     factor = _factor(rope)
-    attention = rope.optional_number("scaling.yarn_attn_factor")
-    if rope.has("scaling.attn_factor"):  # on top of yarn's own
-        own = 0.1 * math.log(factor) + 1.0 if factor > 1.0 else 1.0
-        attention = (attention or own) * rope.number("scaling.attn_factor")
+    own = 0.1 * math.log(factor) + 1.0 if factor > 1.0 else 1.0
+    attention = rope.number("scaling.yarn_attn_factor", own)
     return replace(
         plain,
         kind="yarn",
         factor=factor,
         original_context=_original(fields),
-        attention_factor=attention,
+        attention_factor=attention * rope.number("scaling.attn_factor", 1.0),
         beta_fast=rope.number("scaling.yarn_beta_fast", 32.0),
         beta_slow=rope.number("scaling.yarn_beta_slow", 1.0),
     )

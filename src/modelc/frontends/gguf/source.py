@@ -12,20 +12,18 @@ from modelc.decoder.config import DecoderSource
 from modelc.errors import BadInput, Where
 from modelc.frontends.fields import Fields
 from modelc.frontends.gguf.config import ARCHITECTURES, read_config
-from modelc.frontends.gguf.container import Container, is_gguf, read_container
+from modelc.frontends.gguf.container import Container, read_container
 from modelc.frontends.gguf.rope import TENSORS as ROPE_TENSORS
 from modelc.frontends.gguf.tokenizer import read_tokenizer
 from modelc.frontends.stored import Description, StoredTensor
 from modelc.frontends.weights import check_biases, place_weights
-
-__all__ = ["describe", "is_gguf", "read_source", "source_files"]
 
 TOP: Final[Mapping[str, str]] = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
 }
-_IN_LAYER = re.compile(r"blk\.(\d{1,4})\.(\w+)\.(weight|bias)")
+_IN_LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.(\w+)\.(weight|bias)")
 _AT_TOP = re.compile(r"(\w+)\.(weight|bias)")
 _SHOWN = 16
 
@@ -73,7 +71,7 @@ def _named(container: Container, layer: Mapping[str, str]) -> dict[str, StoredTe
         if name in ROPE_TENSORS:
             continue
         if (match := _IN_LAYER.fullmatch(name)) and match[2] in layer:
-            named[f"model.layers.{int(match[1])}.{layer[match[2]]}.{match[3]}"] = tensor
+            named[f"model.layers.{match[1]}.{layer[match[2]]}.{match[3]}"] = tensor
         elif (match := _AT_TOP.fullmatch(name)) and match[1] in TOP:
             named[f"{TOP[match[1]]}.{match[2]}"] = tensor
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelc.decoder.config import TokenizerData
 from modelc.frontends.fields import Fields, parse_json, read_text
@@ -28,10 +28,7 @@ def read_tokenizer(folder: Path, config: Fields) -> TokenizerData:
     tokenizer = load(text, path)
     settings = _optional(folder / "tokenizer_config.json")
     special = dict(_special(settings, _optional(folder / "special_tokens_map.json")))
-    bos = special.get("bos_token")
-    bos_id = tokenizer.token_to_id(bos) if bos else None
-    if bos_id is None and config.has("bos_token_id"):
-        bos_id = config.integer("bos_token_id")
+    bos_id = _bos_id(config, tokenizer, special)
     return TokenizerData(
         json=text,
         bos_id=bos_id,
@@ -49,17 +46,22 @@ def _optional(path: Path) -> Fields:
 def _special(*sources: Fields) -> Iterator[tuple[str, str]]:
     """Yield the names of special tokens; each is a text, or an object with its `content`."""
     for name in SPECIAL:
-        for source in sources:
-            if not source.has(name):
-                continue
-            value: Any = source.values[name]
-            yield (
-                name,
-                Fields(value, source.path).text("content")
-                if isinstance(value, dict)
-                else source.text(name),
-            )
-            break
+        source = next((one for one in sources if one.has(name)), None)
+        if source is None:
+            continue
+        value = source.values[name]
+        whole = isinstance(value, dict)
+        yield name, Fields(value, source.path).text("content") if whole else source.text(name)
+
+
+def _bos_id(config: Fields, tokenizer: Tokenizer, special: dict[str, str]) -> int | None:
+    last = config.integer("vocab_size", low=1) - 1
+    own = tokenizer.token_to_id(special["bos_token"]) if "bos_token" in special else None
+    if own is not None and own > last:
+        raise config.bad("vocab_size", f"more than {own}, the id of {special['bos_token']!r}")
+    if own is None and config.has("bos_token_id"):
+        return config.integer("bos_token_id", high=last)
+    return own
 
 
 def _eos_ids(

@@ -7,7 +7,7 @@ operator only moves share one encoding wide enough for each, so that moving neve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import onnx_ir as ir
 
@@ -49,9 +49,11 @@ def value_encodings(
     for node in graph:
         sources = moved_by(node)
         for value in node.outputs:
-            encoding = known.get(canonical_name(value))
-            encoding = encoding or (needed[sources[0]] if sources else _multiplied(node, needed))
-            add(value, encoding or _unknown(value, module_of(node)))
+            encoding = known.get(canonical_name(value)) or _inherited(node, value, needed)
+            table = tables.get(sources[0]) if sources else None
+            if table and table.dtype == encoding.dtype:
+                encoding = table  # exact; the range of what was looked up was only seen
+            add(value, encoding)
             for source in sources:
                 if needed[source].dtype == needed[value].dtype:
                     _join(together, source, value)
@@ -81,22 +83,25 @@ def _widest(encodings: Sequence[Encoding]) -> Encoding:
     return from_range(low, high, first.dtype)
 
 
-def _multiplied(node: ir.Node, needed: Mapping[ir.Value, Encoding]) -> Encoding | None:
-    """x times a positive constant has the codes of x under a scale multiplied as well."""
-    if node.op_type != "Mul":
-        return None
-    source, factor = node.inputs
-    assert source is not None and factor is not None
-    if source not in needed or factor.const_value is None or factor.const_value.size != 1:
-        return None
-    number = float(factor.const_value.numpy().reshape(()))
-    encoding = needed[source]
-    if number <= 0:
-        return None
-    return Encoding(encoding.scale * number, encoding.zero_point, encoding.dtype)
+def _inherited(node: ir.Node, value: ir.Value, needed: Mapping[ir.Value, Encoding]) -> Encoding:
+    """What is only moved keeps its encoding; x times a positive constant has the codes of x under
+    a scale multiplied as well."""
+    source = node.inputs[0]
+    encoding = needed.get(source) if source is not None else None
+    if encoding and moved_by(node):
+        return encoding
+    if encoding and node.op_type == "Mul" and (factor := _constant(node.inputs[1])) > 0:
+        return Encoding(encoding.scale * factor, encoding.zero_point, encoding.dtype)
+    return _unknown(value, module_of(node))
 
 
-def _unknown(value: ir.Value, module: str) -> Encoding:
+def _constant(value: ir.Value | None) -> float:
+    """Return the number that a value always is, 0 if it varies."""
+    tensor = value.const_value if value is not None else None
+    return float(tensor.numpy().reshape(())) if tensor is not None and tensor.size == 1 else 0.0
+
+
+def _unknown(value: ir.Value, module: str) -> NoReturn:
     raise ModelcError(
         f"nothing says how {value.name} is encoded",
         where=Where(module=module),

@@ -9,9 +9,9 @@ from typing import Any
 
 from modelc.errors import ToolFailed, Where
 from modelc.ir.provenance import MODULE
-from modelc.process import serve
+from modelc.process import LogMark, serve
 from modelc.targets.snapdragon import binary, qnn_system
-from modelc.targets.snapdragon.diagnose import LogMark, explain
+from modelc.targets.snapdragon.diagnose import explain
 from modelc.targets.snapdragon.provider import open_session, retarget
 
 LOG = Path("compile_worker.log")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from modelc.errors import BadInput, Damaged, ModelcError, ToolFailed, Where
@@ -46,24 +45,6 @@ _SYMPTOMS: Final = (
         "check that the disk has room",
     ),
 )
-
-
-class LogMark:
-    """A place in the worker's log, to read later what was written after it.
-
-    A worker's output goes to `<its module>.log` in its working directory (`process.run_worker`).
-    """
-
-    def __init__(self, log: Path) -> None:
-        self._log = log
-        self._start = log.stat().st_size if log.exists() else 0
-
-    def text(self) -> str:
-        if not self._log.exists():
-            return ""
-        with self._log.open("rb") as file:
-            file.seek(self._start)
-            return file.read().decode(errors="replace")
 
 
 def explain(

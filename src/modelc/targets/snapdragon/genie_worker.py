@@ -9,6 +9,7 @@ from typing import Any
 
 from modelc.process import serve
 from modelc.targets.snapdragon.genie_library import Dialog, check_config
+from modelc.targets.snapdragon.qnn_system import read_twin
 from modelc.targets.snapdragon.tokens_file import TokenWriter
 
 
@@ -20,17 +21,15 @@ def check(job: dict[str, Any]) -> dict[str, Any]:
 
 def generate(job: dict[str, Any]) -> dict[str, Any]:
     """Answer `job["tokens"]` with `job["config"]`."""
-    Path(job["extension_file"]).write_text(json.dumps(job["extension"]))
     write = TokenWriter(job["stream"])
-    dialog = Dialog(job["config"])
+    dialog = _dialog(job)
     answer = dialog.query_tokens(job["tokens"], write)
     return {"token_ids": answer, "profile": _figures(dialog.profile()[-1])}
 
 
 def chat(job: dict[str, Any]) -> dict[str, Any]:
     """Answer `job["prompts"]`, the turns of one dialog, as text."""
-    Path(job["extension_file"]).write_text(json.dumps(job["extension"]))
-    dialog = Dialog(job["config"])
+    dialog = _dialog(job)
     answers = [dialog.query_text(prompt) for prompt in job["prompts"]]
     return {"answers": answers, "profile": _figures(dialog.profile()[-1])}
 
@@ -40,6 +39,14 @@ TASKS = {"check": check, "generate": generate, "chat": chat}
 
 def handle(job: dict[str, Any]) -> dict[str, Any]:
     return TASKS[job["task"]](job)
+
+
+def _dialog(job: dict[str, Any]) -> Dialog:
+    engine = job["config"]["dialog"]["engine"]
+    for path in engine["model"]["binary"]["ctx-bins"]:
+        read_twin(Path(path))  # Genie would crash, or say less
+    Path(job["extension_file"]).write_text(json.dumps(job["extension"]))
+    return Dialog(job["config"])
 
 
 def _figures(event: Mapping[str, Any]) -> dict[str, float]:

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from modelc.errors import Damaged, Where
 from modelc.targets.snapdragon.library import library_path
 
 # A wrapper's "source" must be this for the provider to take its binary.
 PROVIDER: Final = "QNNExecutionProvider"
 WARNINGS: Final = 2  # ONNX Runtime's log level
+_BINARY: Final = "ep_cache_context"  # the attribute that names a wrapper's binary
 
 
 def open_session(
@@ -54,8 +56,31 @@ def retarget(wrapper: Path, binary: str) -> None:
     import onnx
 
     model = onnx.load(str(wrapper))
-    [node] = model.graph.node
-    attributes = {attribute.name: attribute for attribute in node.attribute}
+    attributes = _attributes(model)
     attributes["source"].s = PROVIDER.encode()
-    attributes["ep_cache_context"].s = binary.encode()
+    attributes[_BINARY].s = binary.encode()
     onnx.save(model, str(wrapper))
+
+
+def binary_of(wrapper: Path) -> Path:
+    """Return the binary that a wrapper loads.
+
+    Raises:
+        Damaged: it is not a wrapper.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return wrapper.with_name(_attributes(onnx.load(str(wrapper)))[_BINARY].s.decode())
+    except (OSError, DecodeError, ValueError, KeyError) as error:
+        raise Damaged(
+            "not the wrapper of a context binary",
+            where=Where(path=str(wrapper)),
+            hint="compile it again",
+        ) from error
+
+
+def _attributes(model: Any) -> dict[str, Any]:
+    [node] = model.graph.node
+    return {attribute.name: attribute for attribute in node.attribute}

@@ -13,7 +13,7 @@ from ctypes import POINTER, byref, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any, Final
 
-from modelc.errors import Damaged, Missing, ToolFailed, Where
+from modelc.errors import BadInput, Damaged, Missing, ToolFailed, Where
 from modelc.process import serve
 from modelc.targets.snapdragon import binary, qnn_structs
 from modelc.targets.snapdragon.library import library_path
@@ -66,6 +66,23 @@ def read(path: Path) -> binary.BinaryInfo:
                 del start  # or the map can't be closed
     finally:
         _FREE(interface.context_free)(context)
+
+
+def read_twin(path: Path) -> binary.Graph:
+    """Return the one graph of a binary that the simulator can load. Call it in a child process.
+
+    Raises:
+        BadInput: it holds several, whose shared weights would crash the simulator.
+        Damaged, ToolFailed: as `read`.
+    """
+    graphs = read(path).graphs
+    if len(graphs) != 1:
+        raise BadInput(
+            f"the simulator can't load a binary whose {len(graphs)} graphs share their weights",
+            where=Where(path=str(path)),
+            hint="give it the twin of each graph",
+        )
+    return graphs[0]
 
 
 def _interface() -> qnn_structs.SystemInterface:

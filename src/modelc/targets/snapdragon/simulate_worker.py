@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from modelc.errors import Where
-from modelc.process import serve
+from modelc.process import LogMark, serve
 from modelc.targets.runtime import Sampling
 from modelc.targets.sampling import Sampler
 from modelc.targets.snapdragon import graph_names, qnn_system
 from modelc.targets.snapdragon.decode_loop import Arrays, Decoder, Part
-from modelc.targets.snapdragon.diagnose import LogMark, explain
-from modelc.targets.snapdragon.provider import open_session
+from modelc.targets.snapdragon.diagnose import explain
+from modelc.targets.snapdragon.provider import binary_of, open_session
 from modelc.targets.snapdragon.rotary import Rotary
 from modelc.targets.snapdragon.tokens_file import TokenWriter
 
@@ -26,6 +26,7 @@ LOG = Path("simulate_worker.log")
 def run_graph(job: dict[str, Any]) -> dict[str, Any]:
     """Run one graph on feeds saved as "<index>/<tensor>", and save its outputs likewise."""
     wrapper = Path(job["wrapper"])
+    qnn_system.read_twin(binary_of(wrapper))
     run = _load(wrapper)
     feeds: dict[str, dict[str, np.ndarray]] = {}
     with np.load(job["inputs"]) as saved:
@@ -84,7 +85,7 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
 def _decoder(job: dict[str, Any]) -> Decoder:
     parts: dict[graph_names.GraphKey, Part] = {}
     for wrapper in map(Path, job["wrappers"]):
-        [graph] = qnn_system.read(wrapper.with_suffix(".bin")).graphs
+        graph = qnn_system.read_twin(binary_of(wrapper))
         parts[graph_names.parse(graph.name)] = Part(graph.inputs, graph.outputs, _load(wrapper))
     chains: dict[int, list[Part]] = {}
     for key in sorted(parts):
