@@ -59,7 +59,7 @@ class Bundle:
     """
 
     def __init__(self, files: BundleFiles, *, threads: int = 0, store: Store | None = None) -> None:
-        self._store = store or Store()
+        self._store = store
         self.path = files.path
         self.manifest: Manifest = files.manifest
         self.report: CompileReport | None = None
@@ -94,7 +94,7 @@ class Bundle:
             Missing: it can't run on this machine.
         """
         settings = {**self.manifest.settings, "threads": self._threads}
-        files = files_to_run(self.path, self.manifest, self._store)
+        files = files_to_run(self.path, self.manifest, self._store or Store())
         return open_runtime(self.manifest.runtime, files, settings)
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:

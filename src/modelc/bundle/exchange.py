@@ -34,6 +34,7 @@ def staging(destination: Path) -> Iterator[Path]:
     """
     new, old = _beside(destination, "new"), _beside(destination, "old")
     lock = FileLock(_beside(destination, "lock"))
+    Path(lock.lock_file).touch()  # raises where no file can be made; the lock would try for ever
     with lock:
         try:
             if old.is_dir() and not os.path.lexists(destination):

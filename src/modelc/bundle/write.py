@@ -71,6 +71,15 @@ def write_bundle(destination: Path, draft: Draft) -> Manifest:
             return _as_drafted(place, draft) or _write(staged, place, draft)
 
 
+def check_destination(destination: Path) -> None:
+    """Refuse a destination that `write_bundle` would refuse, before the work is done.
+
+    Raises:
+        BadInput: something else is there.
+    """
+    _check_replaceable(destination.resolve())
+
+
 def _write(staged: Path, place: Path, draft: Draft) -> Manifest:
     staged.mkdir()
     files = {name: _put(staged / name, draft.files[name]) for name in sorted(draft.files)}

@@ -126,7 +126,10 @@ def estimate_command(
     ]
     print_table(estimate.title, ("part", "weights", "KV cache", "activations", "total"), rows)
     typer.echo(f"KV cache: {megabytes(estimate.kv_per_token)} per token")
-    typer.echo(f"{'fits' if estimate.fits else 'does not fit'}: {estimate.verdict}")
+    typer.echo(
+        f"{'fits' if estimate.fits else 'does not fit'}: {megabytes(estimate.largest)} of "
+        f"{megabytes(estimate.limit)} in the largest part"
+    )
 
 
 def _recipe(path: Path | None, **given: Any) -> Recipe:
@@ -137,6 +140,7 @@ def _recipe(path: Path | None, **given: Any) -> Recipe:
 
 def _show_plan(plan: Plan, json: bool) -> None:
     from modelc.pipeline.plans import describe
+    from modelc.pipeline.step import flatten
 
     steps = describe(plan)
     if json:
@@ -147,7 +151,7 @@ def _show_plan(plan: Plan, json: bool) -> None:
             step["name"],
             ", ".join(step["inputs"]),
             ", ".join(step["reads"]),
-            ", ".join(f"{name}={value}" for name, value in step["options"].items()),
+            ", ".join(f"{k}={v}" for k, v in flatten(step["options"]).items() if v is not None),
         )
         for step in steps
     ]

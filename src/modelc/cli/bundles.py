@@ -33,10 +33,10 @@ def run_command(
     from modelc.api import Bundle
     from modelc.targets.runtime import Sampling
 
+    if prompt is None and json:
+        raise typer.BadParameter("--json needs --prompt")
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     with Bundle.open(bundle, threads=threads) as opened:
-        if prompt is None and json:
-            raise typer.BadParameter("--json needs --prompt")
         if prompt is None:
             from modelc.cli.chat import chat_loop
 
@@ -112,7 +112,13 @@ def bench_command(
     if json:
         print_json(result)
         return
-    print_table("", ("", "median"), list(result.items()))
+    rows = (
+        (f"prefill of {prompt_tokens} tokens", result["prefill_tokens_per_s"], "tokens/s"),
+        (f"decode of {new_tokens} tokens", result["decode_tokens_per_s"], "tokens/s"),
+        ("load", result["load_seconds"], "s"),
+        ("peak memory", result["peak_mb"], "MB"),
+    )
+    print_table(f"{result['runtime']}, medians of {runs} runs", ("", "", ""), rows)
 
 
 def show_verification(document: dict[str, Any]) -> None:

@@ -17,12 +17,13 @@ def inspect_command(
 ) -> None:
     """Tell what a file is and holds."""
     from modelc.pipeline.inspect import inspect_path
+    from modelc.pipeline.step import flatten
 
     found = inspect_path(path)
     if json:
         print_json(found.document())
         return
-    print_table(found.kind, ("", ""), [(k, _short(v)) for k, v in found.facts.items()])
+    print_table(found.kind, ("", ""), [(k, _short(v)) for k, v in flatten(found.facts).items()])
     for title, rows in found.tables.items():
         if rows:
             print_table(title, list(rows[0]), [[_short(v) for v in row.values()] for row in rows])
@@ -36,11 +37,19 @@ def targets_command(json: options.Json = False) -> None:
     if json:
         print_json(rows)
         return
-    shown = ("name", "family", "soc_model", "htp_arch", "vtcm_mb", "fp16", "weight_sharing")
+    columns = {
+        "name": "name",
+        "soc_model": "SoC",
+        "htp_arch": "HTP",
+        "vtcm_mb": "VTCM MB",
+        "fp16": "fp16",
+        "weight_sharing": "shares weights",
+        "marketing_name": "marketing name",
+    }
     print_table(
         "",
-        (*shown, "aliases"),
-        [[*(row[column] for column in shown), ", ".join(row["aliases"])] for row in rows],
+        (*columns.values(), "aliases"),
+        [[*(row[column] for column in columns), ", ".join(row["aliases"])] for row in rows],
     )
 
 
@@ -59,8 +68,6 @@ def _short(value: Any, limit: int = 120) -> Any:
     """Shorten what would flood a terminal; `--json` has all of it."""
     if isinstance(value, list) and len(value) > 8:
         return f"[{', '.join(map(str, value[:8]))}, ... {len(value)} in all]"
-    if isinstance(value, (list, dict)):
-        value = str(value)
     if isinstance(value, str) and len(value) > limit:
         return f"{value[:limit]}... ({len(value)} characters)"
     return value

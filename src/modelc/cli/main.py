@@ -49,7 +49,7 @@ def main() -> None:
     from modelc.errors import ModelcError
 
     try:
-        app()
+        app(prog_name="modelc")
     except ModelcError as error:
         show_error(error)
         sys.exit(error.exit_code)

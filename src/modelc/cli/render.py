@@ -31,23 +31,27 @@ def print_json(document: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table to stdout; numbers are aligned to the right, None is shown as a dash."""
+    """Print a table to stdout; columns of numbers are aligned to the right, None is a dash.
+
+    Without a title there is an empty line before it, without column names there is no header.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     cells = [list(row) for row in rows]
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns), show_edge=False)
     for index, column in enumerate(columns):
-        numeric = any(isinstance(row[index], (int, float)) for row in cells)
+        numeric = all(_is_number(row[index]) for row in cells)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         table.add_row(*(_cell(value) for value in row))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # Piped output is for programs and logs: never wrapped at a guessed width.
-        console = Console(highlight=False, width=200)
-    console.print(table)
+    # What is piped goes to programs and logs: it is never wrapped at a guessed width.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+    with console.capture() as shown:
+        console.print(table)
+    lines = (line.rstrip() for line in shown.get().splitlines())
+    sys.stdout.write("\n".join((f"\n{title}\n" if title else "", *lines)) + "\n")
 
 
 def megabytes(count: float) -> str:
@@ -58,6 +62,10 @@ def megabytes(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "-"
@@ -65,4 +73,6 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.2f}" if 0.1 <= abs(value) < 1000 else f"{value:,.6g}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_cell, value))}]"
     return f"{value:,}" if isinstance(value, int) else str(value)

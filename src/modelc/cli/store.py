@@ -35,17 +35,18 @@ def list_command(json: options.Json = False) -> None:
 def verify_command(json: options.Json = False) -> None:
     """Check every file of the store against its SHA-256; exit 1 if one is damaged."""
     from modelc.errors import Damaged
-    from modelc.pipeline.housekeeping import verify_store
+    from modelc.pipeline.housekeeping import list_store, verify_store
     from modelc.pipeline.store import Store
 
-    found = verify_store(Store())
-    damaged = [entry for entry in found if entry.damage]
+    store = Store()
+    checked = len(list_store(store))
+    damaged = verify_store(store)
     if json:
-        print_json({"checked": len(found), "damaged": [vars(entry) for entry in damaged]})
+        print_json({"checked": checked, "damaged": [vars(entry) for entry in damaged]})
     else:
         for entry in damaged:
             typer.echo(f"{entry.key[:12]} {entry.step}: {entry.damage}")
-        typer.echo(f"{len(found)} results checked, {len(damaged)} damaged")
+        typer.echo(f"{checked} results checked, {len(damaged)} damaged")
     if damaged:
         raise Damaged(
             f"{len(damaged)} results in the store are damaged",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelc.bundle.write import write_bundle
+from modelc.bundle.write import check_destination, write_bundle
 from modelc.errors import BadInput, BelowThreshold, Where
 from modelc.pipeline.events import Events, StepResult, ignore
 from modelc.pipeline.execute import execute
@@ -79,6 +79,8 @@ def compile_source(
     """
     start = time.perf_counter()
     job = make_job(source, recipe)
+    destination = output or Path(default_output(job))
+    check_destination(destination)
     store = store or Store()
     with store.in_use():
         results = execute(make_plan(job), store, job.sources, events)
@@ -88,7 +90,6 @@ def compile_source(
         verification = json.loads((entries["verify"].path / VERIFICATION).read_text())
         if not verification["passed"]:
             raise _below_threshold(verification, job)
-        destination = output or Path(default_output(job))
         digests = Sources(store, job.sources).digests(SOURCE)
         write_bundle(destination, draft_bundle(job, entries, digests))
     return CompileReport(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # A context on the device addresses 4 GB; this much of it can be used.
 HTP_LIMIT: Final = 3_500_000_000
 
-# Bits per weight, scales included, as each kind of weights lies in memory; None: see _matrix_bytes.
+# Bits per weight, scales included, as each kind of weights lies in memory.
 _BITS: Final[dict[str, float]] = {"q8_0": 8 + 32 / 32, "q4_0": 4 + 32 / 32, "int8-channel": 8}
 
 # What MatMulNBits holds for a GGUF block: bits per weight with float32 scales (and minima).
@@ -77,7 +77,7 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        return all(part.total <= self.limit for part in self.parts)
+        return self.largest <= self.limit
 
     @property
     def title(self) -> str:
@@ -87,9 +87,9 @@ class Estimate:
         )
 
     @property
-    def verdict(self) -> str:
-        largest = max(part.total for part in self.parts)
-        return f"{largest / 1e6:.1f} MB of {self.limit / 1e6:.1f} MB in the largest part"
+    def largest(self) -> int:
+        """Bytes of the largest part."""
+        return max(part.total for part in self.parts)
 
     def document(self) -> dict[str, Any]:
         """Return the JSON form."""

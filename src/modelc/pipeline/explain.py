@@ -11,6 +11,7 @@ from modelc.pipeline import history
 from modelc.pipeline.fingerprint import Fingerprint, fingerprints
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.sources import Sources
+from modelc.pipeline.step import flatten
 from modelc.pipeline.store import Store
 from modelc.pipeline.survey import Finding, survey
 
@@ -82,7 +83,7 @@ def _changes(last: Fingerprint, now: Fingerprint) -> dict[Why, list[str]]:
     return {
         "step version changed": _differences(*step),
         "tool version changed": _differences(last.tools, now.tools),
-        "options changed": _differences(last.options, now.options),
+        "options changed": _differences(flatten(last.options), flatten(now.options)),
         "source changed": _differences(_flat(last.sources), _flat(now.sources)),
         "input changed": _differences(last.inputs, now.inputs, shorten=True),
     }

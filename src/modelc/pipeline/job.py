@@ -55,6 +55,8 @@ def make_job(source: Path, recipe: Recipe) -> Job:
     scheme = find_scheme(recipe.quant or default_scheme(target.family, kind), target.family)
     target.check_scheme(scheme.name)
     _refuse_useless(recipe, target)
+    _check_blocks(kind, scheme, recipe)
+    _check_ar(recipe, target)
     sample = Path(str(resources.files("modelc.data").joinpath("sample.txt")))
     sources = {
         SOURCE: source,
@@ -73,3 +75,25 @@ def _refuse_useless(recipe: Recipe, target: Target) -> None:
                 f"{target.name} has no use for the option {name}",
                 hint=f"it is for {' and '.join(families)} targets; leave it out",
             )
+
+
+def _check_blocks(kind: str, scheme: Scheme, recipe: Recipe) -> None:
+    if scheme.weights == "gguf" and kind != "gguf":
+        raise BadInput(
+            "the scheme gguf keeps the blocks of a .gguf file, which the source is not",
+            hint="use --quant q8_0, q4_0 or fp32",
+        )
+    if recipe.gguf != "exact" and scheme.weights != "gguf":
+        raise BadInput(
+            f"the scheme {scheme.name} has no use for the option gguf",
+            hint="it says how the scheme gguf keeps a .gguf file's blocks; leave it out",
+        )
+
+
+def _check_ar(recipe: Recipe, target: Target) -> None:
+    length, longest = recipe.context_length, max(recipe.ar)
+    if target.family in _ONLY_FOR["ar"] and length is not None and longest > length:
+        raise BadInput(
+            f"AR-{longest} does not fit a context of {length}",
+            hint=f"use a smaller --ar, such as {max(2, length // 2)},1",
+        )

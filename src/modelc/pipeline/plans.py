@@ -43,7 +43,6 @@ def make_plan(job: Job) -> Plan:
             reads=(SOURCE,),
             tools=("onnx", "onnx-ir"),
         ),
-        *family.steps(job),
         Step(
             "reference",
             f"{_HERE}:run_reference",
@@ -52,6 +51,7 @@ def make_plan(job: Job) -> Plan:
             reads=(SOURCE, VERIFY_TEXT),
             tools=("onnxruntime",),
         ),
+        *family.steps(job),
         Step(
             "verify",
             f"{_HERE}:verify_result",
@@ -61,6 +61,7 @@ def make_plan(job: Job) -> Plan:
                 "settings": family.settings(job),
                 "recipe": {
                     "quant": job.scheme.name,
+                    "gguf": job.recipe.gguf,
                     "verify": job.recipe.verify.model_dump(mode="json", exclude={"text"}),
                 },
             },

@@ -15,7 +15,6 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
 from modelc.errors import BadInput, Where, nearest
@@ -103,12 +102,6 @@ class Recipe(Section):
             raise ValueError("1 must be among the lengths: tokens are generated one by one")
         return tuple(sorted(lengths, reverse=True))
 
-    @model_validator(mode="after")
-    def _ar_fits(self) -> Recipe:
-        if self.context_length is not None and max(self.ar) > self.context_length:
-            raise ValueError(f"ar {max(self.ar)} exceeds context_length {self.context_length}")
-        return self
-
     def to_toml(self) -> str:
         """Return the TOML that `make_recipe` makes the same recipe of."""
         document = self.model_dump(mode="json", exclude_none=True)
@@ -178,6 +171,7 @@ def _explained(error: ValidationError, path: Path | None) -> BadInput:
             hints[f"{place[-1]}: {nearest(place[-1], _known(place[:-1]))}"] = None
         elif problem["type"] == "missing":
             problems[f"{'.'.join(place)} is not given"] = None
+            hints[_MISSING_HINTS.get(place[-1], "")] = None
         else:
             name = ".".join(part for part in place if part in _NAMES) or "the recipe"
             problems[f"{name}: {problem['msg'].removeprefix('Value error, ')}"] = None
@@ -185,7 +179,7 @@ def _explained(error: ValidationError, path: Path | None) -> BadInput:
     return BadInput(
         f"the recipe is not valid:\n{listed}",
         where=Where(path=str(path) if path else ""),
-        hint="; ".join(hints),
+        hint="; ".join(filter(None, hints)),
     )
 
 
@@ -201,6 +195,9 @@ def _toml_lines(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} = {text}"
 
 
+_MISSING_HINTS: Mapping[str, str] = {
+    "target": "add --target cpu, or a chipset that `modelc targets` lists"
+}
 _SECTIONS: Mapping[str, type[Section]] = {"calibration": Calibration, "verify": Verify}
 _NAMES = frozenset(
     {*Recipe.model_fields, *(name for model in _SECTIONS.values() for name in model.model_fields)}

@@ -94,3 +94,14 @@ def plain(options: Mapping[str, Any]) -> Mapping[str, Any]:
         TypeError, ValueError: an option is not a JSON value.
     """
     return MappingProxyType(json.loads(json.dumps(dict(options), allow_nan=False)))
+
+
+def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return {"verify": {"tokens": 9}} as {"verify.tokens": 9}, for people to read."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}".rstrip(".")] = value
+    return flat

@@ -61,18 +61,22 @@ class Verification:
             "target": self.target,
             "passed": self.passed,
             "metrics": {
-                # JSON has no infinity: identical logits are null.
-                "sqnr_db": metrics.sqnr_db if math.isfinite(metrics.sqnr_db) else None,
+                "sqnr_db": _finite(metrics.sqnr_db),
                 "top1_agreement": metrics.top1_agreement,
                 "perplexity": {
-                    "reference": metrics.reference_perplexity,
-                    "bundle": metrics.bundle_perplexity,
+                    "reference": _finite(metrics.reference_perplexity),
+                    "bundle": _finite(metrics.bundle_perplexity),
                 },
                 "tokens": metrics.tokens,
             },
             "checks": [vars(check) for check in self.checks],
             "runtime": self.runtime,
         }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has neither infinity, as of identical logits, nor NaN: they are null."""
+    return value if math.isfinite(value) else None
 
 
 def measure(reference: np.ndarray, measured: np.ndarray, token_ids: Sequence[int]) -> Metrics:

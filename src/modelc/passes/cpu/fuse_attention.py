@@ -115,7 +115,8 @@ def _rows(scope: Scope, heads: ir.Value | None) -> ir.Value:
     assert isinstance(count, int) and isinstance(head_dim, int)
     width = count * head_dim
     shape = scope.constant(f"shape.merged.{width}", np.array([0, 0, width], np.int64))
-    return scope.emit("Reshape", [rows, shape], [batch, sequence, width], f"{rows.name}.merged")
+    name = str(rows.name).removeprefix(f"{scope.module}.") + ".merged"
+    return scope.emit("Reshape", [rows, shape], [batch, sequence, width], name)
 
 
 def _rotate(scope: Scope, rotary: ir.Node, rows: ir.Value, positions: ir.Value) -> ir.Value:
