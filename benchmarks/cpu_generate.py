@@ -4,8 +4,9 @@
 
 Makes a random Llama of 200M parameters in Q4_0, Q8_0 and (where llama.cpp is there to make it)
 Q4_K_M, compiles each file with `--gguf exact` and, where it differs, `fast`, and lets the engines
-take turns: a prompt of 128 tokens that no one has seen, then 64 more by greedy decoding. Medians over
-the rounds; a ratio above 1 means faster than llama.cpp.
+take turns: a prompt of 128 tokens that no one has seen, then 64 more by greedy decoding. Medians
+over the rounds; a ratio above 1 means faster than llama.cpp. SQNR: logits against the float
+reference of the same file.
 
 Needs modelc, and for the peer's rows llama-cpp-python, here or in the interpreter that
 --llama-python names (`python -m venv v && v/bin/pip install llama-cpp-python`). Use it on a quiet
@@ -34,6 +35,10 @@ KINDS = ("Q4_0", "Q8_0", "Q4_K_M")
 CONTEXT = 512
 PROMPT = 128
 NEW = 64
+COLUMNS = (
+    *("file", "engine", "prefill", "ratio", "decode", "ratio"),
+    *("load s", "peak MB", "size MB", "SQNR dB"),
+)
 # Random weights leave no margin between tokens; what is measured here is speed.
 LENIENT = {"min_sqnr_db": 3.0, "min_top1": 0.1, "max_perplexity_ratio": 3.0}
 
@@ -109,9 +114,7 @@ def start(kind: str, source: Path, options: argparse.Namespace) -> list[Engine]:
     return engines
 
 
-def _engine(
-    name: str, worker: Worker, loaded: dict[str, Any], size: int, reference: str
-) -> Engine:
+def _engine(name: str, worker: Worker, loaded: dict[str, Any], size: int, reference: str) -> Engine:
     sqnr = worker.ask("compare", reference=reference)["sqnr_db"]
     return Engine(name, worker, loaded["seconds"], size / 2**20, sqnr)
 
@@ -172,8 +175,7 @@ def main() -> None:
     show(
         f"tokens per second: prefill of {PROMPT}, then decode of {NEW}; "
         f"medians of {options.rounds} rounds in turn",
-        ["file", "engine", "prefill", "ratio", "decode", "ratio"]
-        + ["load s", "peak MB", "size MB", "SQNR dB"],
+        COLUMNS,
         rows,
     )
 

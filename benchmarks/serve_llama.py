@@ -33,9 +33,7 @@ class Engine:
         """Quantise a GGUF file as `kind` (such as Q4_K_M) says."""
         options = llama.llama_model_quantize_default_params()
         options.ftype = getattr(llama, f"LLAMA_FTYPE_MOSTLY_{kind}")
-        status = llama.llama_model_quantize(
-            source.encode(), target.encode(), ctypes.byref(options)
-        )
+        status = llama.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(options))
         if status:
             raise RuntimeError(f"llama_model_quantize returned {status}")
         return {}

@@ -54,7 +54,7 @@ def main() -> None:
     print(machine())
 
     measured: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for name, command in COMMANDS.items():
+    for command in COMMANDS.values():
         seconds(command)  # bytecode and file caches
     for _ in range(options.runs):
         for name, command in COMMANDS.items():

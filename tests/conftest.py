@@ -3,12 +3,16 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from support import random_models
+from support.commands import Ran, modelc
+from support.write_gguf import write_gguf
 
 
 @pytest.fixture
@@ -21,3 +25,52 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs the right to mount a small tmpfs")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MODELC_STORE of the tests that compile; those that damage it take a copy."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random llama as a Hugging Face folder."""
+    return random_models.make("llama", tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def llama_gguf(llama_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same llama as a Q8_0 GGUF."""
+    return write_gguf(llama_folder, tmp_path_factory.mktemp("gguf") / "llama-q8.gguf", "Q8_0")
+
+
+@pytest.fixture(scope="session")
+def compiled(
+    llama_gguf: Path, shared_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Ran]:
+    """A CPU bundle of the GGUF, to read only, and the `compile --json` that made it."""
+    bundle = tmp_path_factory.mktemp("bundles") / "llama-cpu"
+    ran = modelc("compile", llama_gguf, "-t", "cpu", "-o", bundle, "--json", store=shared_store)
+    assert ran.code == 0, ran.stderr
+    return bundle, ran
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], shared_store: Path
+) -> Callable[..., Ran]:
+    """Run a command in this process, which saves its start-up."""
+    from modelc.cli.main import main
+
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object, store: Path = shared_store) -> Ran:
+        monkeypatch.setenv("MODELC_STORE", str(store))
+        monkeypatch.setattr(sys, "argv", ["modelc", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Ran(ended.value.code or 0, *capfd.readouterr())
+
+    return run

@@ -144,7 +144,9 @@ def run_worker(
         raise decode_error(reply["error"], where.step)
     if finished.status != 0 or "result" not in reply:
         raise ToolFailed(
-            f"{stem} {ending(finished)}; its last words:\n{mark.last_words()}", where=where, hint=hint
+            f"{stem} {ending(finished)}; its last words:\n{mark.last_words()}",
+            where=where,
+            hint=hint,
         )
     return dict(reply["result"])
 

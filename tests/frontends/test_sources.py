@@ -12,7 +12,7 @@ from support import random_models
 
 from modelc.decoder.rope import attention_factor, frequencies
 from modelc.frontends import describe, detect, read_source, source_files
-from modelc.ir.weights import BLOCKS, tensor_shape
+from modelc.ir.stored import BLOCKS, tensor_shape
 
 
 def expected_weights(identity: str) -> dict[str, np.ndarray]:

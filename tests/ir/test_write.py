@@ -10,7 +10,8 @@ import onnx_ir as ir
 import pytest
 
 from modelc.ir.emit import Scope, Sheet, new_value
-from modelc.ir.weights import DerivedWeight, StoredMatrix
+from modelc.ir.stored import StoredMatrix
+from modelc.ir.weights import DerivedWeight
 from modelc.ir.write import ALIGNMENT, write_model
 
 ROWS = 64

@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 
 from modelc.decoder.config import DecoderSource
-from modelc.ir.weights import BLOCKS
+from modelc.ir.stored import BLOCKS
 
 # Where a block's float16 fields are. Source: ggml-common.h.
 HALF_OFFSETS = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from modelc.decoder.check import linear_shapes, plain_shapes
 from modelc.decoder.config import DecoderConfig, DecoderSource, Rope, TokenizerData
-from modelc.ir.weights import StoredMatrix
+from modelc.ir.stored import StoredMatrix
 
 NO_TOKENIZER = TokenizerData("", None, (), False, "", {})
 

@@ -10,6 +10,8 @@ import typer
 from modelc.cli import build, bundles, facts, store
 from modelc.cli.render import show_error
 
+INTERRUPTED = 130  # Typer's exit status for Ctrl-C
+
 app = typer.Typer(
     name="modelc",
     help="Compile a machine-learning model for an accelerator and prove the result.",
@@ -53,9 +55,10 @@ def main() -> None:
     except ModelcError as error:
         show_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; what was finished is kept, run the command again", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("interrupted; what was finished is kept, run the command again", err=True)
+        raise
     except BrokenPipeError:
         # The reader of stdout has gone; keep Python from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -38,6 +38,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     cells = [list(row) for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns), show_edge=False)
@@ -45,7 +46,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
         numeric = all(_is_number(row[index]) for row in cells)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(Text(_cell(value)) for value in row))  # no markup: [batch, 1] is itself
     # What is piped goes to programs and logs: it is never wrapped at a guessed width.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
     with console.capture() as shown:
@@ -72,7 +73,7 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:,.2f}" if 0.1 <= abs(value) < 1000 else f"{value:,.6g}"
+        return f"{value:,.2f}" if 0.1 <= abs(value) < 1000 else f"{value:,.4g}"
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_cell, value))}]"
+        return f"[{', '.join(map(str, value))}]"
     return f"{value:,}" if isinstance(value, int) else str(value)

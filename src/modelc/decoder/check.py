@@ -9,7 +9,7 @@ from dataclasses import replace
 from modelc.decoder.architectures import find_architecture
 from modelc.decoder.config import DecoderConfig, DecoderSource
 from modelc.errors import BadInput, Where
-from modelc.ir.weights import tensor_shape
+from modelc.ir.stored import tensor_shape
 
 
 def check_source(source: DecoderSource) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from modelc.errors import Damaged, Where
+from modelc.ir.stored import StoredMatrix
 from modelc.ir.tokenizer import TokenizerData as TokenizerData
-from modelc.ir.weights import StoredMatrix
 
 RopeKind = Literal["default", "linear", "llama3", "yarn", "longrope"]
 

@@ -10,7 +10,7 @@ from typing import Final
 from modelc.decoder.config import DecoderConfig
 from modelc.errors import BadInput, Where
 from modelc.frontends.stored import StoredTensor
-from modelc.ir.weights import BLOCKS, StoredMatrix
+from modelc.ir.stored import BLOCKS, StoredMatrix
 
 # Modules whose rows are those of several canonical ones, in this order (phi3).
 FUSED: Final[Mapping[str, tuple[str, ...]]] = {

@@ -9,7 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.ir.provenance import set_module
-from modelc.ir.weights import StoredMatrix, StoredWeight
+from modelc.ir.stored import StoredMatrix
+from modelc.ir.weights import StoredWeight
 
 Dims = Sequence[int | str]
 

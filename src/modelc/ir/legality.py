@@ -53,7 +53,7 @@ def check_legal(model: ir.Model, stage: Stage, where: Where) -> None:
         if node.op_type not in LEGAL[stage].get(node.domain, frozenset()):
             operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             raise ModelcError(
-                f"operator {operator} ({node.name}) is not legal in a {stage} graph",
+                f"operator {operator} ({node.name}) is not legal in {stage} graphs",
                 where=Where(where.step, where.graph, module_of(node), where.path),
                 hint="this is a defect of the pass named here; report it with --dump-ir's files",
             )

@@ -17,7 +17,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from modelc.errors import BadInput, Damaged, ModelcError, Where
-from modelc.ir.weights import BLOCKS, DerivedWeight, StoredMatrix, StoredWeight, tensor_shape
+from modelc.ir.stored import BLOCKS, StoredMatrix, tensor_shape
+from modelc.ir.weights import DerivedWeight, StoredWeight
 
 LARGEST_FILE: Final = 1 << 30  # a graph without its weights is far smaller
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import onnx_ir as ir
 
 from modelc.hashing import digest
 from modelc.ir.provenance import module_of
-from modelc.ir.weights import DerivedWeight, StoredMatrix, StoredWeight
+from modelc.ir.stored import StoredMatrix
+from modelc.ir.weights import DerivedWeight, StoredWeight
 
 SMALL = 8  # constants up to this many elements are written out
 
@@ -33,13 +35,14 @@ def to_text(model: ir.Model) -> str:
     return "\n".join(lines) + "\n"
 
 
-def fingerprint(model: ir.Model) -> str:
-    """Return a SHA-256 (hex) of everything that a graph computes: its text form and its constants.
+def fingerprint(model: ir.Model, text: str | None = None) -> str:
+    """Return a SHA-256 (hex) of everything that a graph computes: its text form (`text`, if it is
+    at hand) and its constants.
 
     Weights that lie in a source file, and tensors made of such, count by place and format, not by
     their bytes.
     """
-    sha = hashlib.sha256(to_text(model).encode())
+    sha = hashlib.sha256((to_text(model) if text is None else text).encode())
     for name, value in sorted(model.graph.initializers.items()):
         tensor = value.const_value
         if tensor is None or isinstance(tensor, (StoredWeight, DerivedWeight)):
@@ -89,6 +92,7 @@ def _constant(tensor: ir.TensorProtocol | None) -> str:
     return f"<{tensor.size} elements>"
 
 
+@lru_cache(maxsize=1 << 16)  # the text is written after every pass
 def _place(source: StoredMatrix) -> str:
     edits = digest([source.rows, source.unpermute_heads, source.transposed, source.add])[:8]
     return f"{source.path.name}@{source.offset}, {source.format}, {edits}"

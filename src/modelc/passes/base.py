@@ -59,8 +59,7 @@ def run_passes(
         ModelcError: a pass failed or broke its contract; names it and the passes before it.
     """
     records: list[PassRecord] = []
-    _dump(model, dump_dir, 0, "input")
-    before = fingerprint(model)
+    before = _record(model, dump_dir, 0, "input")
     for index, step in enumerate(passes, 1):
         done = [record.name for record in records]
         where = Where(f"{step.name} (after {', '.join(done)})" if done else step.name, graph)
@@ -68,13 +67,12 @@ def run_passes(
         check_legal(model, step.before, where)
         model = step.apply(model)
         _check_contract(model, step, where)
-        after = fingerprint(model)
+        after = _record(model, dump_dir, index, step.name)
         record = PassRecord(
             step.name, after != before, model.graph.num_nodes(), time.perf_counter() - start
         )
         records.append(record)
         before = after
-        _dump(model, dump_dir, index, step.name)
         progress(record)
     return model, records
 
@@ -97,8 +95,10 @@ def _check_contract(model: ir.Model, step: Pass, where: Where) -> None:
             known.add(value.name)
 
 
-def _dump(model: ir.Model, directory: Path | None, index: int, name: str) -> None:
-    if directory is None:
-        return
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / f"{index:02d}_{name}.txt").write_text(to_text(model))
+def _record(model: ir.Model, directory: Path | None, index: int, name: str) -> str:
+    """Write the text form, if a directory is given, and return the fingerprint."""
+    text = to_text(model)
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"{index:02d}_{name}.txt").write_text(text)
+    return fingerprint(model, text)

@@ -8,11 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from modelc.decoder.builder import build_decoder
 from modelc.frontends import read_source
-from modelc.ir.liveness import peak_activations
-from modelc.ir.weights import StoredMatrix
-from modelc.passes.expand import ExpandComposites
+from modelc.ir.stored import StoredMatrix
 from modelc.pipeline.job import Job, make_job
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.steps import DEFAULT_CONTEXT
@@ -106,6 +103,10 @@ def estimate_source(source: Path, recipe: Recipe) -> Estimate:
     Raises:
         BadInput: as `compile` would.
     """
+    from modelc.decoder.builder import build_decoder
+    from modelc.ir.liveness import peak_activations
+    from modelc.passes.expand import ExpandComposites
+
     job = make_job(source, recipe)
     decoder = read_source(source)
     config = decoder.config

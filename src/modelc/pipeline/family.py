@@ -40,4 +40,4 @@ class Family:
     contents: Callable[[Job, Mapping[str, Entry]], Contents]
     settings: Callable[[Job], dict[str, Any]]
     files_of_steps: Callable[[Mapping[str, Path]], dict[str, Path]]
-    files_of_bundle: Callable[[Path, Manifest, Store], dict[str, Path]]
+    files_of_bundle: Callable[[Path, Manifest, Callable[[], Store]], dict[str, Path]]

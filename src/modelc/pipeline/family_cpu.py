@@ -86,5 +86,5 @@ CPU: Final = Family(
     contents=_contents,
     settings=lambda job: {},
     files_of_steps=lambda folders: {"model": folders["lower"] / MODEL},
-    files_of_bundle=lambda folder, manifest, store: {"model": folder / MODEL},
+    files_of_bundle=lambda folder, manifest, open_store: {"model": folder / MODEL},
 )

@@ -7,34 +7,25 @@ calibrate ──> lower.ar128, lower.ar1 ──> context_binary (to ship, weight
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from modelc.bundle.manifest import Graph, Manifest, Tensor
-from modelc.bundle.tokenizer import TOKENIZER, load_tokenizer
+from modelc.bundle.tokenizer import TOKENIZER
 from modelc.bundle.write import FromFile
 from modelc.errors import BadInput, Missing, Where
 from modelc.pipeline.family import Contents, Family
 from modelc.pipeline.job import CALIBRATION_TEXT, Job
-from modelc.pipeline.step import SOURCE, Step, StepContext
-from modelc.pipeline.steps import CONFIG, IR
+from modelc.pipeline.step import SOURCE, Step
+from modelc.pipeline.steps import CONFIG
+from modelc.pipeline.steps_snapdragon import INFO
 from modelc.pipeline.store import Entry, Store
 
-if TYPE_CHECKING:
-    from modelc.targets.snapdragon.binary import BinaryInfo
-
-RANGES: Final = "ranges.json"
-MODEL: Final = "model.onnx"
-BINARY: Final = "decoder_1_of_1.bin"
-INFO: Final = "binary.json"
-GENIE_CONFIG: Final = "genie_config.json"
 TWINS: Final = "twins"
 TOOLS: Final = ("onnxruntime", "onnxruntime-qnn")
-TIMEOUT_S: Final = 4 * 3600.0
 
-_HERE = "modelc.pipeline.family_snapdragon"
+_STEPS = "modelc.pipeline.steps_snapdragon"
 
 
 def _steps(job: Job) -> tuple[Step, ...]:
@@ -54,7 +45,7 @@ def _steps(job: Job) -> tuple[Step, ...]:
     binary_inputs = ("import", "canonical", *lowered.values())
     calibrate = Step(
         "calibrate",
-        f"{_HERE}:calibrate",
+        f"{_STEPS}:calibrate",
         options=job.recipe.calibration.model_dump(mode="json", exclude={"text"}),
         inputs=("import", "canonical"),
         reads=(SOURCE, CALIBRATION_TEXT),
@@ -65,7 +56,7 @@ def _steps(job: Job) -> tuple[Step, ...]:
         *(
             Step(
                 name,
-                f"{_HERE}:lower",
+                f"{_STEPS}:lower",
                 options={"ar": ar, "scheme": job.scheme.name},
                 inputs=("canonical", *(("calibrate",) if quantised else ())),
                 reads=(SOURCE,),
@@ -76,7 +67,7 @@ def _steps(job: Job) -> tuple[Step, ...]:
         *(
             Step(
                 f"twin.ar{ar}",
-                f"{_HERE}:compile_twin",
+                f"{_STEPS}:compile_twin",
                 options={**chip, "ar": ar},
                 inputs=("canonical", name),
                 tools=TOOLS,
@@ -85,158 +76,12 @@ def _steps(job: Job) -> tuple[Step, ...]:
         ),
         Step(
             "context_binary",
-            f"{_HERE}:compile_binary",
+            f"{_STEPS}:compile_binary",
             options={**chip, "ar": list(job.recipe.ar)},
             inputs=binary_inputs,
             tools=TOOLS,
         ),
     )
-
-
-def calibrate(context: StepContext) -> None:
-    """Gather the range of every tensor of the expanded graph: ranges.json.
-
-    Options: samples, sequence_length.
-    """
-    from modelc.passes.base import run_passes
-    from modelc.passes.pipelines import build_pipeline
-    from modelc.pipeline.steps import canonical_graph, read_facts, text_tokens
-    from modelc.quant.calibrate import cut_batches, gather_ranges
-    from modelc.quant.ranges import save_ranges
-
-    tokenizer = load_tokenizer(context.inputs["import"])
-    tokens = text_tokens(context, CALIBRATION_TEXT)
-    length = min(context.options["sequence_length"], read_facts(context)["context_length"])
-    bos = tokenizer.data.bos_id if tokenizer.data.add_bos else None
-    batches = cut_batches(tokens, context.options["samples"], min(length, len(tokens)), bos)
-    graph, _ = run_passes(canonical_graph(context), build_pipeline("expanded", {}), graph="decoder")
-    save_ranges(gather_ranges(graph, batches, context.progress), context.out / RANGES)
-
-
-def lower(context: StepContext) -> None:
-    """Make the static graph of one AR length: model.onnx, its data, and ir/ with the text forms.
-
-    Options: ar, scheme.
-    """
-    from modelc.ir.write import write_model
-    from modelc.passes.base import run_passes
-    from modelc.passes.pipelines import build_pipeline
-    from modelc.pipeline.steps import canonical_graph, read_facts
-    from modelc.quant.calibrate import activation_encodings
-    from modelc.quant.ranges import load_ranges
-    from modelc.quant.schemes import SCHEMES
-
-    ar, scheme = context.options["ar"], SCHEMES[context.options["scheme"]]
-    length = read_facts(context)["context_length"]
-    if ar > length:
-        raise BadInput(f"AR-{ar} does not fit a context of {length}", hint="use a smaller --ar")
-    settings: dict[str, Any] = {"ar": ar, "context_length": length}
-    pipeline = "htp-float"
-    if scheme.activations != "float":
-        pipeline = "htp-quantised"
-        ranges = load_ranges(context.inputs["calibrate"] / RANGES)
-        settings["encodings"] = activation_encodings(ranges, scheme)
-    model, _ = run_passes(
-        canonical_graph(context),
-        build_pipeline(pipeline, settings),
-        graph=f"ar{ar}",
-        dump_dir=context.out / IR,
-    )
-    write_model(model, context.out / MODEL)
-
-
-def compile_twin(context: StepContext) -> None:
-    """Compile one AR length alone, for the simulator: NAME.bin and its wrapper NAME.onnx.
-
-    Options: chipset, fp16, ar.
-    """
-    from modelc.pipeline.steps import read_facts
-
-    ar = context.options["ar"]
-    name = graph_name(ar, read_facts(context)["context_length"])
-    _compile(context, {name: context.inputs[f"lower.ar{ar}"] / MODEL}, f"{name}.bin")
-
-
-def compile_binary(context: StepContext) -> None:
-    """Compile what ships: one binary with shared weights, or one per AR length where the chipset
-    can't share; binary.json says what was read back from each.
-
-    Options: chipset, fp16, ar (a list).
-    """
-    from modelc.pipeline.steps import read_facts
-    from modelc.targets.snapdragon.binary import to_json
-    from modelc.targets.snapdragon.chipsets import find_chipset
-
-    length = read_facts(context)["context_length"]
-    graphs = {
-        graph_name(ar, length): context.inputs[f"lower.ar{ar}"] / MODEL
-        for ar in context.options["ar"]
-    }
-    if find_chipset(context.options["chipset"]).weight_sharing:
-        infos = {BINARY: _compile(context, graphs, BINARY)}
-    else:
-        infos = {
-            f"{name}.bin": _compile(context, {name: model}, f"{name}.bin")
-            for name, model in graphs.items()
-        }
-    document = {name: to_json(info) for name, info in infos.items()}
-    (context.out / INFO).write_text(json.dumps(document, indent=1) + "\n")
-    _write_genie_files(context, list(infos), length)
-
-
-def _write_genie_files(context: StepContext, binaries: list[str], length: int) -> None:
-    """Write genie_config.json, which Genie itself checks, and htp_backend_ext_config.json."""
-    from modelc.decoder.config import load_config
-    from modelc.targets.snapdragon.chipsets import find_chipset
-    from modelc.targets.snapdragon.genie import check_genie_config
-    from modelc.targets.snapdragon.genie_config import (
-        EXTENSION_FILE,
-        extension_config,
-        genie_config,
-        genie_model,
-    )
-
-    tokenizer = load_tokenizer(context.inputs["import"]).data
-    model = genie_model(
-        load_config(context.inputs["import"] / CONFIG),
-        context_length=length,
-        binaries=binaries,
-        eos_ids=tokenizer.eos_ids,
-        bos_id=tokenizer.bos_id if tokenizer.add_bos else None,
-        tokenizer=TOKENIZER,
-    )
-    config = genie_config(model)
-    check_genie_config(config, workdir=context.scratch / "genie")
-    extension = extension_config(find_chipset(context.options["chipset"]))
-    for name, document in ((GENIE_CONFIG, config), (EXTENSION_FILE, extension)):
-        (context.out / name).write_text(json.dumps(document, indent=2) + "\n")
-
-
-def graph_name(ar: int, context_length: int) -> str:
-    """Return the name of the graph of one AR length."""
-    from modelc.targets.snapdragon.graph_names import GraphKey
-
-    return GraphKey(ar, context_length, 1, 1).name
-
-
-def _compile(context: StepContext, graphs: Mapping[str, Path], binary: str) -> BinaryInfo:
-    """Compile graphs into `binary` in the step's result, with its wrapper if there is one graph."""
-    from modelc.targets.snapdragon.chipsets import find_chipset
-    from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
-
-    made = compile_graphs(
-        graphs,
-        find_chipset(context.options["chipset"]),
-        CompileOptions(fp16=context.options["fp16"]),
-        context.scratch / "out" / binary,
-        workdir=context.scratch / "work",
-        timeout_s=TIMEOUT_S,
-    )
-    shutil.move(made.binary, context.out / binary)
-    if len(graphs) == 1:
-        for name, wrapper in made.wrappers.items():
-            shutil.move(wrapper, context.out / f"{name}.onnx")
-    return made.info
 
 
 def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
@@ -280,7 +125,9 @@ def _files_of_steps(folders: Mapping[str, Path]) -> dict[str, Path]:
     }
 
 
-def _files_of_bundle(folder: Path, manifest: Manifest, store: Store) -> dict[str, Path]:
+def _files_of_bundle(
+    folder: Path, manifest: Manifest, open_store: Callable[[], Store]
+) -> dict[str, Path]:
     files = {
         "config": folder / CONFIG,
         "tokenizer": folder / TOKENIZER,
@@ -288,6 +135,7 @@ def _files_of_bundle(folder: Path, manifest: Manifest, store: Store) -> dict[str
     }
     if (folder / TWINS).is_dir():
         return {**files, TWINS: folder / TWINS}
+    store = open_store()
     for name, key in manifest.settings["results"].items():
         if name.startswith("twin."):
             entry = store.find(key, contents=True)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from modelc.errors import BadInput, Where
+from modelc.errors import BadInput, Damaged, Where
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,12 @@ def _inspect_context_binary(path: Path) -> Inspection:
     from modelc.targets.snapdragon.binary import read_binary
 
     with tempfile.TemporaryDirectory(prefix="modelc-") as scratch:
-        info = read_binary(path, workdir=Path(scratch))
+        try:
+            info = read_binary(path, workdir=Path(scratch))
+        except Damaged as error:
+            raise BadInput(
+                error.message, where=Where(path=str(path)), hint="is it whole, and made by QNN?"
+            ) from error
     facts = {
         "build": info.build,
         "soc_model": info.soc_model,

@@ -92,8 +92,8 @@ def _check_blocks(kind: str, scheme: Scheme, recipe: Recipe) -> None:
 
 def _check_ar(recipe: Recipe, target: Target) -> None:
     length, longest = recipe.context_length, max(recipe.ar)
-    if target.family in _ONLY_FOR["ar"] and length is not None and longest > length:
+    if target.family in _ONLY_FOR["ar"] and length is not None and longest >= length:
         raise BadInput(
             f"AR-{longest} does not fit a context of {length}",
-            hint=f"use a smaller --ar, such as {max(2, length // 2)},1",
+            hint=f"use smaller lengths, such as --ar {max(2, length // 2)},1",
         )

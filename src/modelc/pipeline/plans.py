@@ -8,7 +8,7 @@ canonical ── reference ───────────┤              │
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,13 +116,18 @@ def draft_bundle(job: Job, entries: Mapping[str, Entry], digests: Mapping[str, s
     return Draft(manifest, {**everything, REPORT: report})
 
 
-def files_to_run(folder: Path, manifest: Manifest, store: Store) -> dict[str, Path]:
+def files_to_run(
+    folder: Path, manifest: Manifest, open_store: Callable[[], Store]
+) -> dict[str, Path]:
     """Return where a bundle's runtime finds what it needs, by role.
+
+    Args:
+        open_store: called only if something is not in the bundle itself.
 
     Raises:
         Missing: what runs here is neither in the bundle nor in the store.
     """
-    return FAMILIES[manifest.runtime].files_of_bundle(folder, manifest, store)
+    return FAMILIES[manifest.runtime].files_of_bundle(folder, manifest, open_store)
 
 
 def stored(entry: Entry, name: str) -> FromFile:

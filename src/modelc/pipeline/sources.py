@@ -61,7 +61,9 @@ class Sources:
         if root.is_file():
             return {"": root}
         if not root.is_dir():
-            raise BadInput(f"{name.replace('_', ' ')}: no such file or folder", where=Where(path=str(root)))
+            raise BadInput(
+                f"{name.replace('_', ' ')}: no such file or folder", where=Where(path=str(root))
+            )
         # Links are followed: Hugging Face's own cache is made of them.
         return {
             path.name: path

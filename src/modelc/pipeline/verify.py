@@ -55,8 +55,7 @@ def verify_runtime(
 
 def thresholds_of(recipe: Mapping[str, Any]) -> Thresholds:
     """Return the thresholds of a resolved recipe's JSON form: its own, or its scheme's."""
-    # Rounding a GGUF's blocks once more is as coarse as rounding floats to 4 bits.
-    scheme = SCHEMES["q4_0" if recipe["gguf"] == "fast" else recipe["quant"]]
+    scheme = SCHEMES[recipe["quant"]]
     names = ("min_sqnr_db", "min_top1", "max_perplexity_ratio")
     asked = {name: recipe["verify"][name] for name in names}
     return Thresholds(

@@ -13,7 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.ir.emit import Scope, Sheet, dims_of
-from modelc.ir.weights import StoredMatrix, StoredWeight
+from modelc.ir.stored import StoredMatrix
+from modelc.ir.weights import StoredWeight
 
 PIECE_BYTES: Final = 256 << 20  # of a head's piece, as float32
 

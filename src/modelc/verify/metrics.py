@@ -9,8 +9,10 @@ import numpy as np
 
 def sqnr_db(reference: np.ndarray, measured: np.ndarray) -> float:
     """Return the signal-to-quantisation-noise ratio in dB over all elements (inf if equal)."""
-    signal = np.square(reference, dtype=np.float64).sum()
-    noise = np.square(reference.astype(np.float64) - measured).sum()
+    signal = noise = 0.0
+    for wanted, found in zip(reference, measured, strict=True):  # a row at a time in float64
+        signal += float(np.square(wanted, dtype=np.float64).sum())
+        noise += float(np.square(np.subtract(wanted, found, dtype=np.float64)).sum())
     if noise == 0:
         return float("inf")
     return float(10 * np.log10(signal / noise)) if signal else float("-inf")
@@ -23,11 +25,11 @@ def top1_agreement(reference: np.ndarray, measured: np.ndarray) -> float:
 
 def negative_log_likelihoods(logits: np.ndarray, targets: Sequence[int]) -> np.ndarray:
     """Return -ln p(target) of each row, float64 [tokens]; logits are [tokens, vocab]."""
-    wide = logits.astype(np.float64)
-    wide -= wide.max(-1, keepdims=True)
-    log_sum = np.log(np.exp(wide).sum(-1))
-    picked = wide[np.arange(len(targets)), np.asarray(targets)]
-    result: np.ndarray = log_sum - picked
+    result = np.empty(len(targets))
+    for index, (row, target) in enumerate(zip(logits, targets, strict=True)):
+        wide = row.astype(np.float64)  # a row at a time: all of them would take twice the logits
+        wide -= wide.max()
+        result[index] = np.log(np.exp(wide).sum()) - wide[target]
     return result
 
 

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from modelc.ir.packing import int8_channel
 from modelc.ir.packing.int8_channel import ChannelCodec, whole_codes, whole_encoding
-from modelc.ir.weights import StoredMatrix
+from modelc.ir.stored import StoredMatrix
 
 MATRICES = arrays.arrays(
     np.float32, st.tuples(st.integers(1, 9), st.integers(1, 7)), elements=st.floats(-3, 3, width=32)

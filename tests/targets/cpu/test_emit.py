@@ -49,5 +49,5 @@ def test_what_fast_rounds_is_said(tmp_path: Path) -> None:
         "model.layers.0.self_attn.v_proj.weight",
     }
     row = said["model.layers.0.self_attn.v_proj.weight"]
-    assert (row["from"], row["bits"], row["block_size"]) == ("Q6_K", 8, 32)
+    assert (row["from"], row["bits"], row["block_size"]) == ("Q6_K", 8, 128)
     assert 0 < row["relative_error"] < 0.02

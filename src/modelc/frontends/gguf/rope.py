@@ -16,7 +16,7 @@ from modelc.decoder.config import Rope
 from modelc.errors import BadInput, Where
 from modelc.frontends.fields import Fields
 from modelc.frontends.stored import StoredTensor
-from modelc.ir.weights import StoredMatrix
+from modelc.ir.stored import StoredMatrix
 
 DIVISORS = "rope_freqs.weight"
 LONG, SHORT = "rope_factors_long.weight", "rope_factors_short.weight"

@@ -9,7 +9,8 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from modelc.ir.weights import DerivedWeight, StoredMatrix, release
+from modelc.ir.stored import StoredMatrix, release
+from modelc.ir.weights import DerivedWeight
 
 HALVES: Final[Mapping[str, tuple[ir.DataType, np.dtype]]] = {
     "F16": (ir.DataType.FLOAT16, np.dtype(np.float16)),

@@ -14,7 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.ir.encodings import Encoding, IntegerType, from_range
-from modelc.ir.weights import DerivedWeight, StoredMatrix, tensor_shape
+from modelc.ir.stored import StoredMatrix, tensor_shape
+from modelc.ir.weights import DerivedWeight
 
 LIMIT: Final = 127  # codes are symmetric: -128 is not used
 SLAB_BYTES: Final = 16 << 20

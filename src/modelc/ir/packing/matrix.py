@@ -11,8 +11,10 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.ir.packing.choose import Packing
+from modelc.ir.packing.recentre import REST_BLOCK, pack_rest
 from modelc.ir.packing.weight import PackedWeight, unpack
-from modelc.ir.weights import DerivedWeight, StoredMatrix, decode_blocks, release, tensor_shape
+from modelc.ir.stored import StoredMatrix, decode_blocks, release, tensor_shape
+from modelc.ir.weights import DerivedWeight
 
 SLAB_BYTES: Final = 1 << 17  # packed at once; small enough for the caches
 
@@ -67,6 +69,16 @@ class PackedMatrix:
         shape = (self.blocks, self.rows)
         return PackedTensor(self, "minima", ir.DataType.FLOAT, shape, name, transposed=True)
 
+    def rest_codes(self, name: str) -> PackedTensor:
+        """The minima that recentring left, as uint8 [rows, blocks of blocks, REST_BLOCK]"""
+        shape = (self.rows, -(-self.blocks // REST_BLOCK), REST_BLOCK)
+        return PackedTensor(self, "rest_codes", ir.DataType.UINT8, shape, name)
+
+    def rest_scales(self, name: str) -> PackedTensor:
+        """float32 [rows, blocks of blocks]"""
+        shape = (self.rows, -(-self.blocks // REST_BLOCK))
+        return PackedTensor(self, "rest_scales", ir.DataType.FLOAT, shape, name)
+
     def relative_error(self) -> float:
         """Return the norm of what packing changed over the norm of the matrix."""
         return _packed(self)[1]
@@ -85,12 +97,17 @@ class PackedTensor(DerivedWeight):
         transposed: bool = False,
     ) -> None:
         def make() -> np.ndarray:
-            array: np.ndarray = getattr(_packed(matrix)[0], part)
+            packed = _packed(matrix)[0]
+            if part.startswith("rest_"):
+                assert packed.minima is not None
+                packed = pack_rest(packed.minima)
+            array: np.ndarray = getattr(packed, part.removeprefix("rest_"))
             return array.T if transposed else array.reshape(shape)
 
         how = f"{'transposed ' if transposed else ''}{part} of {matrix.packing.how}"
         super().__init__(matrix.sources, how, make, dtype, shape, name)
         self.matrix = matrix
+        self.part = part
 
 
 @lru_cache(maxsize=1)  # a matrix's parts are written one after the other
@@ -101,11 +118,9 @@ def _packed(matrix: PackedMatrix) -> tuple[PackedWeight, float]:
     changed = norm = 0.0
     first = 0
     for raw in _slabs(matrix):
-        if matrix.packing.kind == "blocks":
-            slab = matrix.packing.keep(raw)
-        else:
+        slab = matrix.packing.pack(raw)
+        if matrix.packing.kind != "blocks":
             values = decode_blocks(raw, matrix.packing.format)
-            slab = matrix.packing.round(values)
             changed += float(np.square(unpack(slab) - values).sum(dtype=np.float64))
             norm += float(np.square(values).sum(dtype=np.float64))
         for part in ("codes", "scales", "zero_points", "minima"):

@@ -9,7 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.ir.emit import dims_of
-from modelc.ir.weights import DerivedWeight, StoredMatrix, StoredWeight, tensor_shape
+from modelc.ir.stored import StoredMatrix, tensor_shape
+from modelc.ir.weights import DerivedWeight, StoredWeight
 from modelc.passes.cpu.contrib import only_reader
 
 

@@ -15,7 +15,8 @@ from modelc.ir.legality import Stage
 from modelc.ir.packing.choose import Gguf, Packing, Weights, choose_packing
 from modelc.ir.packing.half import HALVES, half_rows
 from modelc.ir.packing.matrix import PackedMatrix
-from modelc.ir.weights import StoredMatrix
+from modelc.ir.packing.recentre import REST_BLOCK
+from modelc.ir.stored import StoredMatrix
 from modelc.passes.base import Pass
 from modelc.passes.cpu import contrib
 from modelc.passes.cpu.contrib import MICROSOFT, import_contrib
@@ -110,9 +111,23 @@ def _matmul(graph: ir.Graph, scope: Scope, linear: Linear, packing: Packing) -> 
     if not layout.minima:
         return product
     sums = _block_sums(graph, linear, layout.block_size)
-    minima = scope.tensor(matrix.minima_columns(f"{name}.minima"))
     low = new_value(f"{result}.minima", dims)
-    scope.emit_many("MatMul", [sums, minima], [low])
+    if packing.kind == "recentre":
+        rest = [matrix.rest_codes(f"{name}.rest.codes"), matrix.rest_scales(f"{name}.rest.scales")]
+        scope.emit_many(
+            "MatMulNBits",
+            [sums, *map(scope.tensor, rest)],
+            [low],
+            domain=MICROSOFT,
+            K=matrix.blocks,
+            N=matrix.rows,
+            bits=8,
+            block_size=REST_BLOCK,
+            accuracy_level=INT8,
+        )
+    else:
+        minima = scope.tensor(matrix.minima_columns(f"{name}.minima"))
+        scope.emit_many("MatMul", [sums, minima], [low])
     return scope.emit_many("Add", [product, low], [new_value(result, dims)])[0]
 
 

@@ -22,7 +22,9 @@ def emit_cpu(model: ir.Model, out_dir: Path) -> None:
     requantised: dict[str, Any] = {}
 
     def note(name: str, tensor: ir.TensorProtocol) -> None:
-        if isinstance(tensor, PackedTensor) and tensor.matrix.packing.kind == "requantise":
+        if not isinstance(tensor, PackedTensor) or tensor.part != "codes":
+            return
+        if tensor.matrix.packing.kind in ("requantise", "recentre"):
             layout = tensor.matrix.packing.layout
             requantised[name.rpartition(".")[0]] = {
                 "from": tensor.matrix.packing.format,

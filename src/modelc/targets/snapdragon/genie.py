@@ -10,6 +10,7 @@ from typing import Any, Final
 from modelc.errors import BadInput, Where
 from modelc.process import run_worker
 from modelc.targets.runtime import Generation, OnToken, Sampling
+from modelc.targets.snapdragon import graph_names
 from modelc.targets.snapdragon.chipsets import Chipset
 from modelc.targets.snapdragon.genie_config import (
     EXTENSION_FILE,
@@ -26,9 +27,13 @@ _MICROSECONDS: Final = 1e-6
 class Genie:
     """A compiled decoder in Genie. Every call loads the binaries anew, in a child.
 
+    Attributes:
+        longest_prompt: how many tokens Genie reads.
+
     Args:
         model: what the shipped configuration is made of.
-        twins: the twin binaries of all parts and AR lengths, which stand in for `model.binaries`.
+        twins: the twin binaries of all parts and AR lengths, which stand in for `model.binaries`;
+            each is called after its graph.
         tokenizer: path of tokenizer.json.
         timeout_s: for one call.
     """
@@ -45,6 +50,12 @@ class Genie:
         workdir: Path,
         timeout_s: float,
     ) -> None:
+        keys = [graph_names.parse(twin.stem) for twin in twins]
+        graph_names.check_complete(keys)
+        # Genie reads a prompt in calls of the longest AR, and wants room for a whole one before the
+        # prompt's last token; and room for one new token.
+        room = max(1, max(key.ar for key in keys) - 1)
+        self.longest_prompt = model.context_length - room
         self._model = replace(
             model,
             binaries=tuple(str(twin.resolve()) for twin in twins),
@@ -71,12 +82,22 @@ class Genie:
         """
         if not prompt_ids:
             raise BadInput("the prompt has no tokens")
+        if len(prompt_ids) > self.longest_prompt:
+            raise BadInput(
+                f"a prompt of {len(prompt_ids)} tokens does not fit: Genie reads at most "
+                f"{self.longest_prompt} in a context of {self._model.context_length}",
+                hint="use a shorter prompt, or compile for a longer context or a shorter AR",
+            )
+        # If it ran into the context's end, Genie would keep its figures to itself.
+        room = self._model.context_length - len(prompt_ids)
         eos_ids = tuple(stop_ids) or self._model.eos_ids
         model = replace(self._model, bos_id=None, eos_ids=eos_ids)
         self._workdir.mkdir(parents=True, exist_ok=True)
         stream = self._workdir / "tokens"
         job = {
-            "config": genie_config(model, sampling, max_new_tokens=max_new_tokens),
+            "config": genie_config(
+                model, sampling, max_new_tokens=min(max_new_tokens, room), poll=False
+            ),
             "tokens": list(prompt_ids),
             "stream": str(stream),
         }
@@ -97,9 +118,16 @@ class Genie:
         max_new_tokens: int,
         stop_sequences: Sequence[str] = (),
     ) -> list[str]:
-        """Return the answers to the turns of one dialog; Genie tokenises, and adds its BOS."""
+        """Return the answers to the turns of one dialog.
+
+        Genie tokenises, and adds BOS before and EOS after turns (`GenieModel`).
+        """
         config = genie_config(
-            self._model, sampling, max_new_tokens=max_new_tokens, stop_sequences=stop_sequences
+            self._model,
+            sampling,
+            max_new_tokens=max_new_tokens,
+            stop_sequences=stop_sequences,
+            poll=False,
         )
         answers: list[str] = self._run("chat", {"config": config, "prompts": list(prompts)})[
             "answers"

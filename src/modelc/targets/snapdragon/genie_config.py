@@ -33,9 +33,9 @@ class GenieModel:
     Attributes:
         binaries: context binaries in the order of the parts, relative to where Genie is started.
         tokenizer: path of tokenizer.json, relative likewise.
-        eos_ids: tokens that end an answer. Between the turns of a dialog Genie reads the first one
-            as a token, so it must be a real one.
-        bos_id: token that Genie puts before every dialog's first prompt, even if the prompt's text
+        eos_ids: tokens that end an answer. If one did not end by itself, Genie reads the first of
+            them before the dialog's next prompt, so it must be a real token.
+        bos_id: token that Genie puts before every prompt of a dialog, even if the prompt's text
             begins with it. None for models without one, and where prompts come formatted by a chat
             template that writes it.
         rope_theta, rotary: the rotary embedding; `rotary` has all scaling in it.
@@ -84,8 +84,13 @@ def genie_config(
     *,
     max_new_tokens: int | None = None,
     stop_sequences: Sequence[str] = (),
+    poll: bool = True,
 ) -> dict[str, Any]:
     """Return the document of genie_config.json.
+
+    Args:
+        poll: Genie's threads wait busily. Right on a device; where they share cores with the
+            simulator, it takes two to three times as long.
 
     Raises:
         BadInput: something that Genie has no word for.
@@ -107,7 +112,7 @@ def genie_config(
         "context": context,
         "sampler": sampler_config(sampling or Sampling(), model),
         "tokenizer": {"version": 1, "path": model.tokenizer},
-        "engine": _engine(model),
+        "engine": _engine(model, poll),
     }
     if max_new_tokens is not None:
         dialog["max-num-tokens"] = max_new_tokens
@@ -154,13 +159,13 @@ def sampler_config(sampling: Sampling, model: GenieModel) -> dict[str, Any]:
     return config
 
 
-def _engine(model: GenieModel) -> dict[str, Any]:
+def _engine(model: GenieModel, poll: bool) -> dict[str, Any]:
     htp = {
         "version": 1,
         "use-mmap": True,
         "spill-fill-bufsize": 0,
         "mmap-budget": 0,
-        "poll": True,
+        "poll": poll,
         "cpu-mask": CPU_MASK,
         "kv-dim": model.head_dim,
         "allow-async-init": False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import sys
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, byref, c_char_p, c_int32, c_size_t, c_uint32, c_void_p
 from typing import Any, Final
@@ -16,8 +17,11 @@ _TOKEN_CALLBACK = ctypes.CFUNCTYPE(None, POINTER(c_uint32), c_uint32, c_int32, c
 _ALLOCATE = ctypes.CFUNCTYPE(None, c_size_t, POINTER(c_void_p))
 
 OK: Final = 0
-CONTEXT_EXCEEDED: Final = 4  # a warning: what was generated until then is good
+CONTEXT_EXCEEDED: Final = 4  # what was generated until then is good
 _COMPLETE: Final = 0  # the query is a whole sentence
+_END: Final = 3  # what a callback is told when the answer is over
+_M_PERTURB: Final = -6  # mallopt(3): new memory is filled with the complement of a byte
+_FILL_WITH_ZEROS: Final = 0xFF
 
 
 def check_config(config: dict[str, Any]) -> None:
@@ -35,6 +39,7 @@ class Dialog:
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
+        _zero_fresh_memory()
         self._genie = _library()
         handle = _dialog_config(self._genie, config)
         self._profile = c_void_p()
@@ -59,18 +64,23 @@ class Dialog:
 
         array = (c_uint32 * len(tokens))(*tokens)
         callback = _TOKEN_CALLBACK(receive)
-        self._query("GenieDialog_tokenQuery", array, len(tokens), _COMPLETE, callback, None)
+        arguments = (array, len(tokens), _COMPLETE, callback, None)
+        self._query("GenieDialog_tokenQuery", *arguments, answer=answer)
         return tuple(answer)
 
     def query_text(self, prompt: str) -> str:
-        """Read a prompt and return the answer."""
+        """Read a prompt and return the answer.
+
+        Genie holds text back until it is whole UTF-8, so what follows an invalid byte is lost.
+        """
         pieces: list[bytes] = []
 
-        def receive(piece: bytes | None, _code: int, _user: Any) -> None:
-            pieces.append(piece or b"")
+        def receive(piece: bytes | None, code: int, _user: Any) -> None:
+            if piece or code != _END:
+                pieces.append(piece or b"")
 
         callback = _TEXT_CALLBACK(receive)
-        self._query("GenieDialog_query", prompt.encode(), _COMPLETE, callback, None)
+        self._query("GenieDialog_query", prompt.encode(), _COMPLETE, callback, None, answer=pieces)
         return b"".join(pieces).decode(errors="replace")
 
     def reset(self) -> None:
@@ -96,15 +106,16 @@ class Dialog:
             for event in component.get("events", [])
         ]
 
-    def _query(self, function: str, *arguments: Any) -> None:
+    def _query(self, function: str, *arguments: Any, answer: Sequence[object]) -> None:
+        """Raises BadInput if the context was full before there was an answer."""
         status = getattr(self._genie, function)(self._dialog, *arguments)
-        if status == CONTEXT_EXCEEDED:
+        if status == CONTEXT_EXCEEDED and not answer:
             raise BadInput(
                 "Genie's context is full",
-                hint="a prompt may have context length - prefill length + 1 tokens; use a "
-                "shorter one, or compile for a longer context",
+                hint="a prompt may have context length - longest AR + 1 tokens; use a shorter "
+                "one, or compile for a longer context",
             )
-        if status != OK:
+        if status not in (OK, CONTEXT_EXCEEDED):
             raise ToolFailed(f"{function} failed with status {status}")
 
     def _call(self, function: str, *arguments: Any) -> None:
@@ -114,6 +125,17 @@ class Dialog:
                 f"{function} failed with status {status}",
                 hint="the worker's log says why; if a binary is damaged, compile it again",
             )
+
+
+def _zero_fresh_memory() -> None:
+    """Let malloc give zeros.
+
+    Genie 1.21 clears a float KV cache only to a quarter: as many bytes as it has elements. What
+    lay in memory before would be read, and if it is large enough, no mask hides it. On a device
+    the cache is memory fresh from the kernel, which is zero.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).mallopt(_M_PERTURB, _FILL_WITH_ZEROS)
 
 
 def _library() -> ctypes.CDLL:

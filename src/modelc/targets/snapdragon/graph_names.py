@@ -6,9 +6,10 @@ Genie orders the parts of a model by the `_2_of_3` in the name of a QNN graph.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelc.errors import Damaged
+from modelc.errors import BadInput, Damaged
 
 _PATTERN = re.compile(r"^(?:prompt|token)_ar(\d+)_cl(\d+)_(\d+)_of_(\d+)(?![0-9])")
 
@@ -41,3 +42,18 @@ def parse(name: str) -> GraphKey:
         raise Damaged(f"{name!r} is not the name of a decoder's graph")
     ar, context_length, part, parts = map(int, match.groups())
     return GraphKey(ar, context_length, part, parts)
+
+
+def check_complete(keys: Sequence[GraphKey]) -> None:
+    """Check that there is every part of every AR length, once, of one model.
+
+    Raises:
+        BadInput: there is not.
+    """
+    lengths = {key.context_length for key in keys}
+    counts = {key.parts for key in keys}
+    ars = {key.ar for key in keys}
+    expected = {(ar, part) for ar in ars for part in range(1, max(counts, default=0) + 1)}
+    found = [(key.ar, key.part) for key in keys]
+    if len(lengths) != 1 or len(counts) != 1 or sorted(found) != sorted(expected):
+        raise BadInput("the graphs are not every part of every AR length of one model")

@@ -106,7 +106,8 @@ def _binary(found: qnn_structs.Binary, where: Where) -> binary.BinaryInfo:
     arch = ""
     if info.metadata and info.metadata_size >= ctypes.sizeof(qnn_structs.HtpContextBlob):
         blob = qnn_structs.HtpContextBlob.from_address(info.metadata)
-        arch = f"v{blob.dsp_arch}" if blob.version == 1 else ""
+        _check(blob.version == 1, f"context blob of version {blob.version}", where)
+        arch = f"v{blob.dsp_arch}"
     return binary.BinaryInfo(
         build=(info.build or b"").decode(errors="replace"),
         soc_model=info.soc_model,
@@ -121,6 +122,7 @@ def _graph(found: qnn_structs.Graph, where: Where) -> binary.Graph:
     spill, vtcm = 0, 0
     if info.blob and info.blob_size >= ctypes.sizeof(qnn_structs.HtpGraphBlob):
         blob = qnn_structs.HtpGraphBlob.from_address(info.blob)
+        _check(blob.version == 1, f"graph blob of version {blob.version}", where)
         spill, vtcm = blob.spill_fill_bytes, blob.vtcm_bytes >> 20
     return binary.Graph(
         name=(info.name or b"").decode(errors="replace"),

@@ -73,7 +73,7 @@ class SnapdragonRuntime:
 
     def _same_tokens(self, token_ids: Sequence[int]) -> Finding:
         room = self._simulator.context_length
-        prompt = token_ids[: min(PROMPT_TOKENS, max(1, room // 2))]
+        prompt = token_ids[: min(PROMPT_TOKENS, max(1, room // 2), self._genie.longest_prompt)]
         count = min(NEW_TOKENS, room - len(prompt))
         expected = self._simulator.generate(prompt, Sampling(), count, ()).token_ids
         found = self._genie.generate(prompt, Sampling(), count, ()).token_ids

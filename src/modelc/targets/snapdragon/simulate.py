@@ -37,7 +37,7 @@ class Simulator:
         self, wrappers: Sequence[Path], rotary: Rotary, *, workdir: Path, timeout_s: float
     ) -> None:
         keys = sorted(graph_names.parse(wrapper.stem) for wrapper in wrappers)
-        _check_complete(keys)
+        graph_names.check_complete(keys)
         self.context_length = keys[0].context_length
         self._workdir = workdir.resolve()
         self._timeout_s = timeout_s
@@ -49,6 +49,8 @@ class Simulator:
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """Return float32 [len(token_ids), vocab]: the logits after each token of one sequence."""
+        if not token_ids:
+            raise BadInput("the sequence has no tokens")
         self._workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="logits-", dir=self._workdir) as scratch:
             outputs = Path(scratch, "logits.npy")
@@ -142,14 +144,3 @@ def run_graph(
                 index, name = key.split("/", 1)
                 results[int(index)][name] = saved[key]
         return results
-
-
-def _check_complete(keys: Sequence[graph_names.GraphKey]) -> None:
-    """Raises BadInput unless there is every part of every AR length, once, of one model."""
-    lengths = {key.context_length for key in keys}
-    counts = {key.parts for key in keys}
-    ars = {key.ar for key in keys}
-    expected = {(ar, part) for ar in ars for part in range(1, max(counts, default=0) + 1)}
-    found = [(key.ar, key.part) for key in keys]
-    if len(lengths) != 1 or len(counts) != 1 or sorted(found) != sorted(expected):
-        raise BadInput("the graphs are not every part of every AR length of one model")

@@ -65,8 +65,8 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
         tokens.append(token)
         history.append(token)
         write(token)
-        if len(tokens) == job["max_new_tokens"] or decoder.position == job["context_length"]:
-            break  # nothing would read the next logits, or nothing can be read
+        if len(tokens) == job["max_new_tokens"] or len(history) >= job["context_length"]:
+            break  # Genie too ends when the context is full, though its last token could be read
         [last] = decoder.read([token])
     return {
         "token_ids": tokens,

@@ -1,9 +1,7 @@
-"""What the command line calls and what users import: compile, and bundles that run."""
+"""A bundle that runs: logits, text, verification, perplexity."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +14,8 @@ import numpy as np
 from modelc.bundle.read import BundleFiles, open_bundle
 from modelc.bundle.tokenizer import Tokenizer, load_tokenizer
 from modelc.errors import BadInput, Where
-from modelc.pipeline.compile import CompileReport, compile_source, explain_source
-from modelc.pipeline.estimate import Estimate, estimate_source
-from modelc.pipeline.events import Events, ignore
-from modelc.pipeline.explain import Reason
-from modelc.pipeline.memory import MB, high_water_bytes
+from modelc.pipeline.compile import CompileReport
 from modelc.pipeline.plans import files_to_run
-from modelc.pipeline.recipe import make_recipe
 from modelc.pipeline.steps import VERIFICATION_DATA
 from modelc.pipeline.store import Store
 from modelc.pipeline.verify import open_runtime, thresholds_of, verify_runtime
@@ -94,7 +87,7 @@ class Bundle:
             Missing: it can't run on this machine.
         """
         settings = {**self.manifest.settings, "threads": self._threads}
-        files = files_to_run(self.path, self.manifest, self._store or Store())
+        files = files_to_run(self.path, self.manifest, lambda: self._store or Store())
         return open_runtime(self.manifest.runtime, files, settings)
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
@@ -177,30 +170,9 @@ class Bundle:
         self, prompt_tokens: int = 128, new_tokens: int = 64, runs: int = 5
     ) -> dict[str, Any]:
         """Measure medians over runs with different prompts; rates in tokens per second."""
-        if prompt_tokens + new_tokens > self.context_length:
-            raise BadInput(
-                f"{prompt_tokens} + {new_tokens} tokens don't fit the context of "
-                f"{self.context_length}",
-                hint="use smaller --prompt-tokens and --new-tokens",
-            )
-        start = time.perf_counter()
-        runtime = self.runtime
-        load_seconds = time.perf_counter() - start
-        random = np.random.default_rng(0)
-        results = []
-        for _ in range(runs):
-            prompt = random.integers(0, self.manifest.settings["vocab_size"], prompt_tokens)
-            results.append(runtime.generate(prompt.tolist(), Sampling(), new_tokens, ()))
-        return {
-            "runtime": runtime.name,
-            "prefill_tokens_per_s": statistics.median(r.prefill_tokens_per_s for r in results),
-            "decode_tokens_per_s": statistics.median(r.decode_tokens_per_s for r in results),
-            "load_seconds": load_seconds,
-            "peak_mb": high_water_bytes() / MB,
-            "prompt_tokens": prompt_tokens,
-            "new_tokens": new_tokens,
-            "runs": runs,
-        }
+        from modelc.api.bench import bench
+
+        return bench(self, prompt_tokens, new_tokens, runs)
 
     @property
     def context_length(self) -> int:
@@ -240,68 +212,6 @@ class Bundle:
             )
         if min(token_ids) < 0 or max(token_ids) >= vocab:
             raise BadInput(f"token ids must lie in 0..{vocab - 1}")
-
-
-def compile(
-    source: StrPath,
-    *,
-    target: str | None = None,
-    output: StrPath | None = None,
-    recipe: StrPath | None = None,
-    store: Store | None = None,
-    dump_ir: StrPath | None = None,
-    events: Events = ignore,
-    **options: Any,
-) -> Bundle:
-    """Compile a model for a target, verify it and write a bundle.
-
-    Args:
-        source: a .gguf file or a Hugging Face folder.
-        target: "cpu" or a chipset.
-        output: the bundle's directory; by default MODEL-TARGET-SCHEME.modelc.
-        recipe: a TOML file of options, which the arguments override.
-        options: fields of `pipeline.recipe.Recipe` (quant, context_length, ar, ...).
-
-    Returns:
-        The bundle; its `report` says what was done.
-
-    Raises:
-        ModelcError: see `errors`; the message says what to do.
-    """
-    given = {"target": target, **options}
-    chosen = make_recipe(
-        Path(recipe) if recipe else None,
-        {name: value for name, value in given.items() if value is not None},
-    )
-    report = compile_source(
-        Path(source),
-        chosen,
-        Path(output) if output else None,
-        store=store,
-        events=events,
-        dump_ir=Path(dump_ir) if dump_ir else None,
-    )
-    bundle = Bundle.open(report.bundle, check=False, store=store)
-    bundle.report = report
-    return bundle
-
-
-def verify(bundle: StrPath) -> Verification:
-    """Verify a bundle; see `Bundle.verify`."""
-    with Bundle.open(bundle) as opened:
-        return opened.verify()
-
-
-def estimate(source: StrPath, *, target: str, **options: Any) -> Estimate:
-    """Say how much memory a model would take on a target, without compiling it."""
-    return estimate_source(Path(source), make_recipe(None, {"target": target, **options}))
-
-
-def explain(
-    source: StrPath, *, target: str, store: Store | None = None, **options: Any
-) -> list[Reason]:
-    """Say which steps a compile would run, and why."""
-    return explain_source(Path(source), make_recipe(None, {"target": target, **options}), store)
 
 
 def _generated(text: str, result: Generation) -> GeneratedText:

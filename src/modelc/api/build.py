@@ -1,0 +1,70 @@
+"""What takes a source: compile, estimate, explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modelc.api.bundle import Bundle, StrPath
+from modelc.pipeline.compile import compile_source, explain_source
+from modelc.pipeline.estimate import Estimate, estimate_source
+from modelc.pipeline.events import Events, ignore
+from modelc.pipeline.explain import Reason
+from modelc.pipeline.recipe import make_recipe
+from modelc.pipeline.store import Store
+
+
+def compile(
+    source: StrPath,
+    *,
+    target: str | None = None,
+    output: StrPath | None = None,
+    recipe: StrPath | None = None,
+    store: Store | None = None,
+    dump_ir: StrPath | None = None,
+    events: Events = ignore,
+    **options: Any,
+) -> Bundle:
+    """Compile a model for a target, verify it and write a bundle.
+
+    Args:
+        source: a .gguf file or a Hugging Face folder.
+        target: "cpu" or a chipset.
+        output: the bundle's directory; by default MODEL-TARGET-SCHEME.modelc.
+        recipe: a TOML file of options, which the arguments override.
+        options: fields of `pipeline.recipe.Recipe` (quant, context_length, ar, ...).
+
+    Returns:
+        The bundle; its `report` says what was done.
+
+    Raises:
+        ModelcError: see `errors`; the message says what to do.
+    """
+    given = {"target": target, **options}
+    chosen = make_recipe(
+        Path(recipe) if recipe else None,
+        {name: value for name, value in given.items() if value is not None},
+    )
+    report = compile_source(
+        Path(source),
+        chosen,
+        Path(output) if output else None,
+        store=store,
+        events=events,
+        dump_ir=Path(dump_ir) if dump_ir else None,
+    )
+    bundle = Bundle.open(report.bundle, check=False, store=store)
+    bundle.report = report
+    return bundle
+
+
+def estimate(source: StrPath, *, target: str, **options: Any) -> Estimate:
+    """Say how much memory a model would take on a target, without compiling it."""
+    return estimate_source(Path(source), make_recipe(None, {"target": target, **options}))
+
+
+def explain(
+    source: StrPath, *, target: str, store: Store | None = None, **options: Any
+) -> list[Reason]:
+    """Say which steps a compile would run, and why."""
+    return explain_source(Path(source), make_recipe(None, {"target": target, **options}), store)

@@ -1,0 +1,73 @@
+"""What is estimated is what is compiled: compared with bundles and with transformers."""
+
+from pathlib import Path
+
+import pytest
+from support import random_models
+from support.commands import Ran
+
+from modelc.errors import BadInput
+from modelc.pipeline.estimate import HTP_LIMIT, Estimate, estimate_source
+from modelc.pipeline.recipe import make_recipe
+
+# head_dim 16, 2 layers, 2 key heads.
+KV_ELEMENTS = 2 * 2 * 2 * 16
+
+
+def estimate(source: Path, **options: object) -> Estimate:
+    return estimate_source(source, make_recipe(None, options))
+
+
+def test_parameters_are_those_of_the_model(llama_folder: Path, llama_gguf: Path) -> None:
+    count = sum(p.numel() for p in random_models.model("llama").parameters())
+    assert estimate(llama_folder, target="cpu").parameters == count
+    assert estimate(llama_gguf, target="cpu").parameters == count
+
+
+def test_weights_are_those_of_the_bundle(llama_gguf: Path, compiled: tuple[Path, Ran]) -> None:
+    found = estimate(llama_gguf, target="cpu")
+    shipped = (compiled[0] / "model.onnx.data").stat().st_size
+    assert found.parts[0].weights == pytest.approx(shipped, rel=0.15)  # rotary tables, alignment
+
+
+@pytest.mark.parametrize(("target", "quant", "width"), [
+    ("cpu", "fp32", 4), ("snapdragon-8-elite", "fp16", 2), ("snapdragon-8-elite", "w8a16", 1),
+])  # fmt: skip
+def test_cache_grows_with_the_context(
+    target: str, quant: str, width: int, llama_folder: Path
+) -> None:
+    for length in (192, 256):
+        found = estimate(llama_folder, target=target, quant=quant, context_length=length)
+        assert found.kv_per_token == KV_ELEMENTS * width
+        assert found.parts[0].kv_cache == found.kv_per_token * length
+
+
+def test_fewer_bits_take_less(llama_folder: Path) -> None:
+    sizes = [
+        estimate(llama_folder, target="cpu", quant=quant).parts[0].weights
+        for quant in ("fp32", "q8_0", "q4_0")
+    ]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
+
+
+def test_activations_peak_in_a_module(llama_folder: Path) -> None:
+    found = estimate(llama_folder, target="cpu")
+    assert found.peak_module.startswith(("model.", "lm_head"))
+    assert found.parts[0].activations >= found.new_tokens * 128 * 4  # an MLP's product
+
+
+def test_the_verdict(llama_folder: Path) -> None:
+    from dataclasses import replace
+
+    found = estimate(llama_folder, target="snapdragon-8-elite")
+    assert found.limit == HTP_LIMIT and found.fits
+    assert not replace(found, limit=found.largest - 1).fits
+    document = found.document()
+    assert document["fits"] is True
+    part = document["parts"][0]
+    assert part["total"] == part["weights"] + part["kv_cache"] + part["activations"]
+
+
+def test_it_refuses_what_compile_refuses(llama_folder: Path) -> None:
+    with pytest.raises(BadInput, match="longer than the model's 256"):
+        estimate(llama_folder, target="cpu", context_length=1000)
