@@ -29,7 +29,7 @@ CONTEXT = 512
 SEED = 1611
 
 BATCH = 8
-STEPS = 2400
+STEPS = 2000
 WARM_UP = 100
 PEAK_RATE = 2e-3
 FINAL_RATE = 5e-5
@@ -173,8 +173,11 @@ def train(corpus: Corpus, tokenizer: Tokenizer, work: Path, steps: int) -> None:
     optimizer = make_optimizer(model)
     crops = Crops(corpus.train, tokenizer)
     held_out = windows(tokenizer, corpus.held_out_text)
-    print(f"{sum(p.numel() for p in model.parameters())} parameters; training tokens "
-          f"{len(crops.stream)}; held-out tokens {sum(len(w) - 1 for w in held_out)}", flush=True)
+    print(
+        f"{sum(p.numel() for p in model.parameters())} parameters; training tokens "
+        f"{len(crops.stream)}; held-out tokens {sum(len(w) - 1 for w in held_out)}",
+        flush=True,
+    )
     first, best = 0, math.inf
     if (work / "last.pt").exists():
         last = torch.load(work / "last.pt", weights_only=True)
@@ -215,8 +218,15 @@ def train(corpus: Corpus, tokenizer: Tokenizer, work: Path, steps: int) -> None:
         if heard < best:
             best = heard
             save(work / "best.pt", {"model": model.state_dict(), "step": done, "held_out": heard})
-        save(work / "last.pt", {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                                "step": done, "best": best})
+        save(
+            work / "last.pt",
+            {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": done,
+                "best": best,
+            },
+        )
 
 
 def main() -> None:
