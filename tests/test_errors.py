@@ -7,12 +7,15 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.commands import Ran, modelc
 
+from modelc.bundle.manifest import dump_manifest, load_manifest
 from modelc.errors import BadInput, Where, nearest
+from modelc.files import FileDigest
 
 Call = Callable[..., Ran]
 
@@ -150,7 +153,8 @@ ELITE = "snapdragon-8-elite"
         (("-t", ELITE, "--ar", "16"), ["ar: 1 must be among the lengths"]),
         (("-t", ELITE, "--context-length", "64"), ["AR-128", "context of 64", "--ar 32,1"]),
         (("-t", ELITE, "--context-length", "64", "--ar", "64,1"), ["AR-64", "context of 64"]),
-        (("-t", ELITE, "--ar", "512,1"), ["AR-512", "context of 256", "step lower.ar512"]),
+        (("-t", ELITE, "--ar", "512,1"), ["AR-512", "context of 256", "step check"]),
+        (("-t", ELITE, "--ar", "128,1"), ["half of a context of 256", "step check", "--ar"]),
         (("-t", "cpu", "--context-length", "1000"), ["1000", "--context-length 256"]),
         (("-t", "cpu", "--context-length", "0"), ["context_length"]),
         (("-t", "cpu", "--verify-text", "/nowhere.txt"), ["verify text", "/nowhere.txt"]),
@@ -211,11 +215,12 @@ def unbegun(compiled: tuple[Path, Ran], tmp_path: Path) -> Path:
     tokenizer = json.loads((bundle / "tokenizer.json").read_text())
     changed["tokenizer_config.json"] = json.dumps({**settings, "add_bos_token": False}).encode()
     changed["tokenizer.json"] = json.dumps({**tokenizer, "post_processor": None}).encode()
-    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest = load_manifest(bundle)
+    files = dict(manifest.files)
     for name, data in changed.items():
         (bundle / name).write_bytes(data)
-        manifest["files"][name] = {"size": len(data), "sha256": sha256(data).hexdigest()}
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+        files[name] = FileDigest(len(data), sha256(data).hexdigest())
+    (bundle / "manifest.json").write_bytes(dump_manifest(replace(manifest, files=files)))
     return bundle
 
 
@@ -230,6 +235,15 @@ def test_tampered_bundle(compiled: tuple[Path, Ran], call: Call, tmp_path: Path)
     assert_error(call("run", bundle, "--prompt", "a"), 1, "model.onnx.data", "SHA-256", str(bundle))
     (bundle / "model.onnx.data").unlink()
     assert_error(call("verify", bundle), 1, "model.onnx.data is missing")
+
+
+def test_edited_manifest(compiled: tuple[Path, Ran], call: Call, tmp_path: Path) -> None:
+    bundle = shutil.copytree(compiled[0], tmp_path / "bundle")
+    manifest = bundle / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["settings"]["context_length"] += 1
+    manifest.write_text(json.dumps(document))
+    assert_error(call("run", bundle, "--prompt", "a"), 1, "was edited", str(manifest), "hint: ")
 
 
 def test_newer_bundle(compiled: tuple[Path, Ran], call: Call, tmp_path: Path) -> None:
@@ -249,7 +263,9 @@ def test_below_the_threshold(llama_gguf: Path, call: Call, tmp_path: Path) -> No
     recipe = tmp_path / "strict.toml"
     recipe.write_text('target = "cpu"\n[verify]\nmin_sqnr_db = 200\n')
     ran = call("compile", llama_gguf, "--recipe", recipe, "-o", tmp_path / "bundle", "--json")
-    assert_error(ran, 4, "at least 200 dB", "step verify", "thresholds")
+    document = json.loads(ran.stdout)
+    assert document["bundle"] is None and not document["verify"]["passed"]
+    assert_error(replace(ran, stdout=""), 4, "at least 200 dB", "step verify", "thresholds")
     assert not (tmp_path / "bundle").exists()
 
 

@@ -63,9 +63,13 @@ class Missing(ModelcError):
 
 
 class BelowThreshold(ModelcError):
-    """Verification fell below the recipe's threshold (exit status 4)."""
+    """Verification fell below the recipe's threshold (exit status 4).
+
+    `report` is what was done and found nevertheless, if the work was a compile.
+    """
 
     exit_code = 4
+    report: object = None
 
 
 class ToolFailed(ModelcError):

@@ -67,8 +67,7 @@ class LogMark:
     def last_words(self) -> str:
         """Return the last lines written since, indented."""
         size = self._log.stat().st_size if self._log.exists() else 0
-        lines = self._read(max(self._start, size - LOG_TAIL_BYTES)).splitlines()
-        return "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:]) or "  | (nothing)"
+        return last_words(self._read(max(self._start, size - LOG_TAIL_BYTES)))
 
     def _read(self, start: int) -> str:
         if not self._log.exists():
@@ -76,6 +75,12 @@ class LogMark:
         with self._log.open("rb") as file:
             file.seek(start)
             return file.read().decode(errors="replace")
+
+
+def last_words(text: str) -> str:
+    """Return the last lines of what a tool wrote, indented."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:]) or "  | (nothing)"
 
 
 def run_command(command: Command) -> Finished:

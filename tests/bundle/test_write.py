@@ -1,6 +1,7 @@
 """Bundles are whole or absent, whatever happens meanwhile."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -36,7 +37,8 @@ def test_written_and_read(make_draft: MakeDraft, tmp_path: Path) -> None:
     written = write_bundle(tmp_path / "out" / "b.modelc", draft)
     opened = open_bundle(tmp_path / "out" / "b.modelc")
     assert opened.manifest == written
-    assert dataclasses.replace(written, files={}, modelc="") == draft.manifest
+    assert written.digest == json.loads((opened.path / MANIFEST).read_text())["digest"]
+    assert dataclasses.replace(written, files={}, modelc="", digest="") == draft.manifest
     assert sorted(written.files) == ["config.json", "graphs/model.bin", "graphs/model.onnx"]
     for name, entry in written.files.items():
         path = opened.file(name)

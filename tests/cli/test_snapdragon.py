@@ -58,7 +58,7 @@ def test_compile(made: tuple[Path, Ran]) -> None:
     bundle, ran = made
     document = ran.json()
     assert [step["name"] for step in document["steps"]] == [
-        "import", "canonical", "reference", "calibrate", "lower.ar16", "lower.ar1",
+        "import", "canonical", "check", "reference", "calibrate", "lower.ar16", "lower.ar1",
         "twin.ar16", "twin.ar1", "context_binary", "verify",
     ]  # fmt: skip
     verification = document["verify"]

@@ -53,6 +53,7 @@ def compile(
         events=events,
         dump_ir=Path(dump_ir) if dump_ir else None,
     )
+    assert report.bundle  # otherwise it raised
     bundle = Bundle.open(report.bundle, check=False, store=store)
     bundle.report = report
     return bundle

@@ -119,6 +119,8 @@ class Bundle:
         Raises:
             BadInput: the prompt leaves no room in the context, or there is no chat template.
         """
+        if max_new_tokens < 1:
+            raise BadInput(f"max_new_tokens is {max_new_tokens}; at least 1 can be generated")
         prompt_ids = self._prompt_ids(prompt, chat)
         self._check_tokens(prompt_ids)
         stream = self.tokenizer.stream()
@@ -203,14 +205,17 @@ class Bundle:
 
     def _check_tokens(self, token_ids: Sequence[int]) -> None:
         vocab = int(self.manifest.settings["vocab_size"])
-        if not len(token_ids):
+        ids = np.asarray(token_ids)
+        if not ids.size:
             raise BadInput("there are no tokens to run", hint="give a prompt that is not empty")
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise BadInput("token ids must be one sequence of whole numbers")
         if len(token_ids) > self.context_length:
             raise BadInput(
                 f"{len(token_ids)} tokens don't fit the context of {self.context_length}",
                 hint="shorten the text, or compile with a longer --context-length",
             )
-        if min(token_ids) < 0 or max(token_ids) >= vocab:
+        if ids.min() < 0 or ids.max() >= vocab:
             raise BadInput(f"token ids must lie in 0..{vocab - 1}")
 
 

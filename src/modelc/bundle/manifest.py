@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from modelc.errors import BadInput, Damaged, Where
 from modelc.files import FileDigest, is_safe_name
+from modelc.hashing import digest
 
 MANIFEST = "manifest.json"
 FORMAT: Final = "modelc bundle"
@@ -68,6 +69,7 @@ class Manifest:
         metrics: of the verification that it passed.
         settings: what the runtime has to know (context_length, vocab_size, ...).
         files: every file but the manifest; filled when the bundle is written.
+        digest: SHA-256 (hex) of all the rest of the manifest; filled when it is written.
     """
 
     target: str
@@ -80,6 +82,7 @@ class Manifest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, FileDigest] = field(default_factory=dict)
     modelc: str = ""
+    digest: str = ""
     format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION
     format: Literal["modelc bundle"] = FORMAT
 
@@ -96,11 +99,15 @@ class Manifest:
 _MANIFESTS = TypeAdapter(Manifest)
 
 
+def sealed(manifest: Manifest) -> Manifest:
+    """Return the manifest with the digest of all the rest of it."""
+    return dataclasses.replace(manifest, digest=_digest(manifest.document()))
+
+
 def dump_manifest(manifest: Manifest) -> bytes:
     """Return the JSON form: the same bytes for equal manifests."""
-    return (
-        json.dumps(manifest.document(), indent=1, sort_keys=True, allow_nan=False) + "\n"
-    ).encode()
+    document = sealed(manifest).document()
+    return (json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -129,7 +136,15 @@ def load_manifest(folder: Path) -> Manifest:
             raise Damaged(f"the manifest names a file outside the bundle: {name!r}", where=where)
         if name not in manifest.files:
             raise Damaged(f"the manifest has a graph in {name}, which it lacks", where=where)
+    if manifest.digest != _digest(document):
+        raise Damaged("the manifest was edited: it is not what its digest says", where=where)
     return manifest
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    # By way of JSON, so that what was read counts as what was written (tuples are lists).
+    rest = {name: value for name, value in document.items() if name != "digest"}
+    return digest(json.loads(json.dumps(rest)))
 
 
 def is_bundle(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelc.bundle.exchange import recover
 from modelc.bundle.manifest import Manifest, load_manifest
-from modelc.errors import BadInput, Where
+from modelc.errors import BadInput, Damaged, Where
 from modelc.files import check_files
 
 
@@ -33,6 +33,10 @@ def open_bundle(path: Path, *, check_contents: bool = True) -> BundleFiles:
         Damaged: a file is missing, outside the folder (links followed), or not what it was.
     """
     recover(path)
-    manifest = load_manifest(path)
-    check_files(path, manifest.files, contents=check_contents)
+    try:
+        manifest = load_manifest(path)
+        check_files(path, manifest.files, contents=check_contents)
+    except Damaged as error:
+        error.hint = error.hint or "compile the model again; a bundle can't be mended or edited"
+        raise
     return BundleFiles(path, manifest)

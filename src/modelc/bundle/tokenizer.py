@@ -62,7 +62,12 @@ class Tokenizer:
         """Return token ids, with the beginning-of-text token once if the model wants it.
 
         `add_bos` overrides what the model wants.
+
+        Raises:
+            BadInput: the text can't be written as UTF-8 (it came from bytes that are none).
         """
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise BadInput("the text is not valid Unicode", hint="give it as UTF-8")
         ids = list(self._tokenizer.encode(text, add_special_tokens=False).ids)
         bos, wanted = self.data.bos_id, self.data.add_bos if add_bos is None else add_bos
         if wanted and bos is not None and ids[:1] != [bos]:

@@ -18,6 +18,7 @@ from modelc.bundle.manifest import (
     dump_manifest,
     is_bundle,
     listed_files,
+    sealed,
 )
 from modelc.errors import BadInput, Damaged, ModelcError, Where
 from modelc.files import (
@@ -76,8 +77,15 @@ def check_destination(destination: Path) -> None:
 
     Raises:
         BadInput: something else is there.
+        ModelcError: nothing can be written there.
     """
-    _check_replaceable(destination.resolve())
+    place = destination.resolve()
+    _check_replaceable(place)
+    with _unwritable(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        probe = place.with_name(f".{place.name}.probe")
+        probe.touch()
+        probe.unlink()
 
 
 def _write(staged: Path, place: Path, draft: Draft) -> Manifest:
@@ -109,7 +117,7 @@ def _put(target: Path, content: FromFile | bytes) -> FileDigest:
 
 
 def _complete(draft: Draft, files: Mapping[str, FileDigest]) -> Manifest:
-    return dataclasses.replace(draft.manifest, files=dict(files), modelc=__version__)
+    return sealed(dataclasses.replace(draft.manifest, files=dict(files), modelc=__version__))
 
 
 def _as_drafted(place: Path, draft: Draft) -> Manifest | None:

@@ -42,7 +42,8 @@ def compile_command(
 ) -> None:
     """Compile a model for a target, verify it, and write a bundle."""
     from modelc.cli.progress import watch
-    from modelc.pipeline.compile import compile_source, plan_source
+    from modelc.errors import BelowThreshold
+    from modelc.pipeline.compile import CompileReport, compile_source, plan_source
 
     chosen = _recipe(
         recipe,
@@ -59,12 +60,14 @@ def compile_command(
     if dry_run:
         _show_plan(plan_source(source, chosen), json)
         return
-    with watch(quiet=json) as events:
-        report = compile_source(source, chosen, output, events=events, dump_ir=dump_ir)
-    if json:
-        print_json(report.document())
-    else:
-        _show_report(report)
+    try:
+        with watch(quiet=json) as events:
+            report = compile_source(source, chosen, output, events=events, dump_ir=dump_ir)
+    except BelowThreshold as error:
+        assert isinstance(error.report, CompileReport)
+        _show_report(error.report, json)
+        raise
+    _show_report(report, json)
 
 
 def explain_command(
@@ -158,10 +161,14 @@ def _show_plan(plan: Plan, json: bool) -> None:
     print_table("", ("step", "inputs", "reads", "options"), rows)
 
 
-def _show_report(report: CompileReport) -> None:
+def _show_report(report: CompileReport, json: bool) -> None:
     from modelc.cli.bundles import show_verification
 
+    if json:
+        print_json(report.document())
+        return
     rows = [(s.name, s.status, round(s.seconds, 2), round(s.peak_mb)) for s in report.steps]
     print_table("", ("step", "", "seconds", "peak MB"), rows)
     show_verification(report.verification)
-    typer.echo(f"bundle: {report.bundle} ({report.seconds:.1f} s)")
+    if report.bundle:
+        typer.echo(f"bundle: {report.bundle} ({report.seconds:.1f} s)")

@@ -23,9 +23,9 @@ def run_command(
     ] = False,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="1 is off.")] = 1.0,
+    top_p: Annotated[float, typer.Option(max=1.0, help="Above 0; 1 is off.")] = 1.0,
     repetition_penalty: Annotated[float, typer.Option(min=0.01)] = 1.0,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=0, help="0: as many as there are cores.")] = 0,
     json: options.Json = False,
 ) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from modelc.api import Bundle
     from modelc.targets.runtime import Sampling
 
-HELP = "an empty line or Ctrl-D ends it, /reset starts anew"
+HELP = "an empty line or Ctrl-D ends it, Ctrl-C stops a reply, /reset starts anew"
 
 
 def chat_loop(bundle: Bundle, sampling: Sampling, max_new_tokens: int) -> None:
@@ -36,6 +36,10 @@ def chat_loop(bundle: Bundle, sampling: Sampling, max_new_tokens: int) -> None:
         except BadInput as error:
             typer.echo(f"{error.message}; starting anew", err=True)
             messages = []
+            continue
+        except KeyboardInterrupt:
+            typer.echo("\nstopped", err=True)
+            messages.pop()
             continue
         _write("\n")
         messages.append({"role": "assistant", "content": reply.text})

@@ -30,7 +30,8 @@ def inspect_command(
 
 
 def targets_command(json: options.Json = False) -> None:
-    """List the targets: the CPU and every chipset."""
+    """List the targets: the CPU and every chipset, also those whose HTP is too old to compile
+    for."""
     from modelc.targets.find import all_targets
 
     rows = [target.document() for target in all_targets()]
@@ -48,8 +49,11 @@ def targets_command(json: options.Json = False) -> None:
     }
     print_table(
         "",
-        (*columns.values(), "aliases"),
-        [[*(row[column] for column in columns), ", ".join(row["aliases"])] for row in rows],
+        ("compiles", *columns.values(), "aliases"),
+        [
+            [target.compiles, *(row[column] for column in columns), ", ".join(row["aliases"])]
+            for target, row in zip(all_targets(), rows, strict=True)
+        ],
     )
 
 

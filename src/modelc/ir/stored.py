@@ -34,6 +34,8 @@ BLOCKS: Final[dict[str, tuple[int, int]]] = {
     "Q6_K": (256, 210),
 }
 
+_ROWS: Final = 512  # decoded at once: the decoder takes several times the memory of its result
+
 
 @dataclass(frozen=True)
 class StoredMatrix:
@@ -138,7 +140,11 @@ def decode_blocks(raw: np.ndarray, format: str) -> np.ndarray:
         return wide.view(np.float32)
     from gguf import GGMLQuantizationType, quants
 
-    values: np.ndarray = quants.dequantize(raw, GGMLQuantizationType[format])
+    block, size = BLOCKS[format]
+    values = np.empty((len(raw), raw.shape[1] // size * block), np.float32)
+    for first in range(0, len(raw), _ROWS):
+        part = quants.dequantize(raw[first : first + _ROWS], GGMLQuantizationType[format])
+        values[first : first + _ROWS] = part
     return values
 
 

@@ -29,12 +29,13 @@ class CompileReport:
     """What `modelc compile` did.
 
     Attributes:
+        bundle: None if verification failed, so that none was written.
         verification: the JSON form of the verification.
         seconds: wall time in all.
         peak_mb: of the hungriest step that ran (0 if all were cached).
     """
 
-    bundle: Path
+    bundle: Path | None
     recipe: Recipe
     steps: tuple[StepResult, ...]
     seconds: float
@@ -44,7 +45,7 @@ class CompileReport:
     def document(self) -> dict[str, Any]:
         """Return the JSON form that scripts rely on."""
         return {
-            "bundle": str(self.bundle),
+            "bundle": str(self.bundle) if self.bundle else None,
             "target": self.recipe.target,
             "recipe": self.recipe.model_dump(mode="json"),
             "steps": [
@@ -74,13 +75,16 @@ def compile_source(
     """Compile a source as the recipe says; the bundle is at `output` or beside the caller.
 
     Raises:
-        BelowThreshold: the result is too far from the float model; nothing is written.
+        BelowThreshold: the result is too far from the float model; nothing is written. Its
+            `report` is what this would have returned.
         ModelcError: see `execute` and `write_bundle`.
     """
     start = time.perf_counter()
     job = make_job(source, recipe)
     destination = output or Path(default_output(job))
     check_destination(destination)
+    if dump_ir is not None:
+        copy_ir((), dump_ir)  # now, rather than after the work, if it can't be written
     store = store or Store()
     with store.in_use():
         results = execute(make_plan(job), store, job.sources, events)
@@ -88,18 +92,20 @@ def compile_source(
             copy_ir(results, dump_ir)
         entries = {result.name: result.entry for result in results}
         verification = json.loads((entries["verify"].path / VERIFICATION).read_text())
-        if not verification["passed"]:
-            raise _below_threshold(verification, job)
-        digests = Sources(store, job.sources).digests(SOURCE)
-        write_bundle(destination, draft_bundle(job, entries, digests))
-    return CompileReport(
-        bundle=destination,
+        if verification["passed"]:
+            digests = Sources(store, job.sources).digests(SOURCE)
+            write_bundle(destination, draft_bundle(job, entries, digests))
+    report = CompileReport(
+        bundle=destination if verification["passed"] else None,
         recipe=job.recipe,
         steps=tuple(results),
         seconds=time.perf_counter() - start,
         peak_mb=max((result.peak_mb for result in results), default=0.0),
         verification=verification,
     )
+    if report.bundle is None:
+        raise _below_threshold(report)
+    return report
 
 
 def plan_source(source: Path, recipe: Recipe) -> Plan:
@@ -125,23 +131,26 @@ def copy_ir(results: Sequence[StepResult], directory: Path) -> None:
     Raises:
         BadInput: the directory can't be written.
     """
-    for result in results:
-        for text in sorted((result.path / IR).glob("*.txt")):
-            target = directory / result.name / text.name
-            try:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for result in results:
+            for text in sorted((result.path / IR).glob("*.txt")):
+                target = directory / result.name / text.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text.read_text())
-            except OSError as error:
-                raise BadInput(
-                    f"--dump-ir can't be written: {error.strerror}", where=Where(path=str(target))
-                ) from error
+    except OSError as error:
+        raise BadInput(
+            f"--dump-ir can't be written: {error.strerror}", where=Where(path=str(directory))
+        ) from error
 
 
-def _below_threshold(verification: dict[str, Any], job: Job) -> BelowThreshold:
-    failed = [check for check in verification["checks"] if not check["passed"]]
+def _below_threshold(report: CompileReport) -> BelowThreshold:
+    failed = [check for check in report.verification["checks"] if not check["passed"]]
     listed = "; ".join(f"{check['name']} {check['detail']}" for check in failed)
-    return BelowThreshold(
+    error = BelowThreshold(
         f"the compiled model is too far from the float model: {listed}",
-        where=Where(step="verify", graph=job.recipe.target),
+        where=Where(step="verify", graph=report.recipe.target),
         hint="choose a more precise --quant, or lower the thresholds in the recipe's [verify]",
     )
+    error.report = report
+    return error

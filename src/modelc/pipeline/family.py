@@ -21,6 +21,7 @@ class Family:
     """One target family.
 
     Attributes:
+        checks: short steps after `canonical` that refuse a job before anything long runs.
         steps: those between `canonical` and `verify`.
         runs_on: names of the steps whose results the runtime loads.
         ships: names of the steps whose files go into the bundle.
@@ -32,6 +33,7 @@ class Family:
         files_of_bundle: the same for a bundle.
     """
 
+    checks: Callable[[Job], tuple[Step, ...]]
     steps: Callable[[Job], tuple[Step, ...]]
     runs_on: Callable[[Job], tuple[str, ...]]
     ships: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Snapdragon: static AR-n graphs, quantised, compiled into one context binary for Genie.
 
-calibrate ──> lower.ar128, lower.ar1 ──> context_binary (to ship, weights shared)
-                    └──────────────────> twin.ar128, twin.ar1 (for the simulator)
+check     calibrate ──> lower.ar128, lower.ar1 ──> context_binary (to ship, weights shared)
+                              └──────────────────> twin.ar128, twin.ar1 (for the simulator)
 """
 
 from __future__ import annotations
@@ -84,6 +84,12 @@ def _steps(job: Job) -> tuple[Step, ...]:
     )
 
 
+def _checks(job: Job) -> tuple[Step, ...]:
+    # No step reads its result, so that another --ar keeps what it can; it only comes first.
+    options = {"ar": list(job.recipe.ar)}
+    return (Step("check", f"{_STEPS}:check", options=options, inputs=("import", "canonical")),)
+
+
 def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
     entry = entries["context_binary"]
     infos = json.loads((entry.path / INFO).read_text())
@@ -150,6 +156,7 @@ def _files_of_bundle(
 
 
 SNAPDRAGON: Final = Family(
+    checks=_checks,
     steps=_steps,
     runs_on=lambda job: ("context_binary", *_twin_steps(job)),
     ships=("context_binary",),

@@ -20,6 +20,7 @@ from modelc.pipeline.family_cpu import CPU
 from modelc.pipeline.family_snapdragon import SNAPDRAGON
 from modelc.pipeline.job import VERIFY_TEXT, Job
 from modelc.pipeline.plan import Plan
+from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.report import REPORT, render_report
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps import CONFIG, FACTS, VERIFICATION, VERIFICATION_DATA
@@ -43,6 +44,7 @@ def make_plan(job: Job) -> Plan:
             reads=(SOURCE,),
             tools=("onnx", "onnx-ir"),
         ),
+        *family.checks(job),
         Step(
             "reference",
             f"{_HERE}:run_reference",
@@ -88,11 +90,12 @@ def draft_bundle(job: Job, entries: Mapping[str, Entry], digests: Mapping[str, s
     tools: dict[str, str] = {}
     for entry in entries.values():
         tools |= entry.record.fingerprint.tools
+    recipe, texts = with_texts(job.recipe)
     manifest = Manifest(
         target=job.target.name,
         runtime=job.target.family,
         source=Source(job.source.resolve().name, dict(digests)),
-        recipe=job.recipe.model_dump(mode="json"),
+        recipe=recipe.model_dump(mode="json"),
         tools=dict(sorted(tools.items())),
         metrics=verification["metrics"],
         graphs=graphs,
@@ -109,11 +112,25 @@ def draft_bundle(job: Job, entries: Mapping[str, Entry], digests: Mapping[str, s
         CONFIG: stored(entries["import"], CONFIG),
         VERIFICATION: stored(entries["verify"], VERIFICATION),
         VERIFICATION_DATA: stored(entries["reference"], VERIFICATION_DATA),
-        RECIPE: job.recipe.to_toml().encode(),
+        RECIPE: recipe.to_toml().encode(),
+        **texts,
     }
     everything = {**common, **files}
     report = render_report(manifest, verification, everything)
     return Draft(manifest, {**everything, REPORT: report})
+
+
+def with_texts(recipe: Recipe) -> tuple[Recipe, dict[str, FromFile]]:
+    """Return a recipe whose texts are files beside it, and these files: a bundle's own recipe can
+    be used again anywhere, and tells nothing of where it was made."""
+    sections, files = {}, {}
+    for name in ("calibration", "verify"):
+        section = getattr(recipe, name)
+        if section.text is not None:
+            files[f"{name}.txt"] = FromFile(section.text)
+            section = section.model_copy(update={"text": Path(f"{name}.txt")})
+        sections[name] = section
+    return recipe.model_copy(update=sections), files
 
 
 def files_to_run(

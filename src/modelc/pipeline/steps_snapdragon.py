@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from modelc.bundle.tokenizer import TOKENIZER, load_tokenizer
+from modelc.errors import BadInput
 from modelc.pipeline.job import CALIBRATION_TEXT
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import CONFIG, IR
@@ -25,6 +26,38 @@ BINARY: Final = "decoder_1_of_1.bin"
 INFO: Final = "binary.json"
 GENIE_CONFIG: Final = "genie_config.json"
 TIMEOUT_S: Final = 4 * 3600.0
+
+
+def check(context: StepContext) -> None:
+    """Refuse what the static graphs can't be, before anything long runs.
+
+    Options: ar (a list).
+
+    Raises:
+        BadInput: says all that is in the way.
+    """
+    from modelc.decoder.config import load_config
+    from modelc.pipeline.steps import read_facts
+
+    length = read_facts(context)["context_length"]
+    config = load_config(context.inputs["import"] / CONFIG)
+    problems, hints = [], []
+    for ar in context.options["ar"]:
+        if ar >= length:
+            problems.append(f"AR-{ar} does not fit a context of {length}")
+        elif 2 * ar == length:
+            # Genie can't tell the past from the new tokens by their sizes then, and mixes them up.
+            problems.append(f"AR-{ar} is half of a context of {length}, which Genie misreads")
+    if problems:
+        hints.append("choose another --ar or --context-length")
+    if window := min((w for w in config.windows if 0 < w < length), default=0):
+        problems.append(
+            f"layers attend to windows of {window} of {length} positions; "
+            "Genie gives all layers one mask"
+        )
+        hints.append(f"use --context-length {window}")
+    if problems:
+        raise BadInput("; ".join(problems), hint="; ".join(hints))
 
 
 def calibrate(context: StepContext) -> None:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from modelc.errors import BadInput
 from modelc.ir.emit import dims_of
+from modelc.ir.stored import release
 from modelc.ir.weights import StoredWeight
 
 INLINE: Final = 64  # elements; shape inference wants to see small constants
@@ -107,6 +108,8 @@ def _weights_as_inputs(model: ir.Model) -> dict[str, np.ndarray]:
         tensor = value.const_value
         if tensor is not None and tensor.size > INLINE:
             arrays[name] = tensor.numpy()
+            if isinstance(tensor, StoredWeight):
+                release(tensor.source)
             del model.graph.initializers[name]
             value.const_value = None
             model.graph.inputs.append(value)

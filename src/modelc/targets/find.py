@@ -17,6 +17,11 @@ class Target:
     family: str
     chipset: Chipset | None = None
 
+    @property
+    def compiles(self) -> bool:
+        """Whether there is something to compile for: an HTP, or the CPU."""
+        return self.chipset is None or self.chipset.has_htp
+
     def check_scheme(self, scheme: str) -> None:
         """Refuse a scheme that the target's hardware can't run.
 

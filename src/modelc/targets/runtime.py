@@ -8,16 +8,36 @@ from typing import Protocol
 
 import numpy as np
 
+from modelc.errors import BadInput
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; temperature 0 is greedy. top_k 0 and top_p 1 are off."""
+    """How the next token is chosen; temperature 0 is greedy. top_k 0 and top_p 1 are off.
+
+    Raises:
+        BadInput: a value out of its range.
+    """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "temperature": self.temperature >= 0,
+            "top_k": self.top_k >= 0,
+            "top_p": 0 < self.top_p <= 1,
+            "repetition_penalty": self.repetition_penalty > 0,
+            "seed": self.seed >= 0,
+        }
+        if wrong := [f"{name} {getattr(self, name)}" for name, fits in ranges.items() if not fits]:
+            raise BadInput(
+                f"sampling: {', '.join(wrong)} is out of range",
+                hint="temperature, top_k and seed from 0, top_p in (0, 1], penalty above 0",
+            )
 
 
 @dataclass(frozen=True)

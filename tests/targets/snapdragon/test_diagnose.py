@@ -43,14 +43,14 @@ def test_quantisers_alone_are_the_culprits() -> None:
         (NOT_FOUND, BadInput, "does not know this SoC"),
         (UNREADABLE, Damaged, "is damaged or was made by a newer QAIRT"),
         ("Failed to write context cache", ToolFailed, "could not be written"),
-        ("something else", ToolFailed, "HTP's compiler failed: the exception"),
+        ("one\n\nelse", ToolFailed, "failed: the exception; its last words:\n  | one\n  | else"),
     ],
 )
 def test_symptoms(log: str, kind: type[ModelcError], message: str) -> None:
     error = explain(log, RuntimeError("the exception\n"), graph="ar8", modules={})
     assert type(error) is kind
     assert message in error.message
-    assert error.hint and error.where.graph == "ar8"
+    assert error.where.graph == "ar8"
 
 
 def test_symptoms_of_the_exception_itself() -> None:

@@ -105,4 +105,4 @@ def test_binaries_that_it_can_not_load(tiny: Callable[[str], Any], tmp_path: Pat
 
 def test_time_is_limited(tiny: Callable[[str], Any]) -> None:
     with pytest.raises(ToolFailed, match="was stopped after"):
-        tiny("w8a16").genie(timeout_s=0.2).generate([5], GREEDY, 1, ())
+        tiny("w8a16").genie(timeout_s=0.01).generate([5], GREEDY, 1, ())

@@ -132,10 +132,9 @@ def test_sampler(sampling: Sampling, expected: dict[str, Any]) -> None:
     assert ("token-penalty" in config) == (sampling.repetition_penalty != 1.0)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**31])
-def test_seeds_out_of_range(seed: int) -> None:
+def test_a_seed_that_genie_has_no_room_for() -> None:
     with pytest.raises(BadInput, match="seed is from 0 to 2147483647"):
-        sampler_config(Sampling(seed=seed), model_of())
+        sampler_config(Sampling(seed=2**31), model_of())
 
 
 def test_extension_names_the_soc_only() -> None:
@@ -165,6 +164,6 @@ class TestGenieItself:
         config = genie_config(model_of())
         target = config["dialog"] if block == "dialog" else config["dialog"][block]
         target["colour"] = 1
-        with pytest.raises(BadInput, match="Genie rejects its configuration"):
+        with pytest.raises(BadInput, match=r"rejects its configuration \(status -8\)") as caught:
             check_genie_config(config, workdir=tmp_path)
-        assert "colour" in (tmp_path / "genie_worker.log").read_text()
+        assert "colour" in caught.value.message

@@ -62,7 +62,7 @@ def test_limits(tiny: Callable[[str], Any]) -> None:
             call([*TOKENS, 5])
     assert simulator.logits(TOKENS).shape == (32, 384)
     with pytest.raises(ToolFailed, match="was stopped after"):
-        tiny("w8a16").simulator(timeout_s=0.2).logits(TOKENS)
+        tiny("w8a16").simulator(timeout_s=0.01).logits(TOKENS)
 
 
 def test_all_twins_are_needed(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ class Chipset:
     Attributes:
         soc_model: the vendor's number of the SoC, which decides arch and instructions.
         htp_arch: "v79".
-        vtcm_mb: on-chip memory of the HTP in MB; None where it was not measured.
+        vtcm_mb: on-chip memory of the HTP in MB; None where it is not known. The compiler can't be
+            asked: it takes any number, and 4 if there is none.
         fp16: float graphs compile offline for it and run in half precision.
         weight_sharing: several graphs of one binary can share their weights on it.
         world: "mobile", "compute", "automotive", "iot" or "xr".
@@ -46,7 +47,7 @@ class Chipset:
 
     @property
     def compile_vtcm_mb(self) -> int:
-        """The VTCM to schedule for; the compiler would take 4 MB unless told."""
+        """The VTCM to schedule for."""
         return self.vtcm_mb or VTCM_FLOOR_MB
 
 

@@ -45,9 +45,10 @@ class Decoder:
         self._cache: dict[str, np.ndarray] = {}
         self.position = 0
 
-    def reset(self) -> None:
-        self._cache.clear()
-        self.position = 0
+    @property
+    def ars(self) -> tuple[int, ...]:
+        """The AR lengths that there are, the shortest first."""
+        return tuple(self._graphs)
 
     def read(self, tokens: Sequence[int]) -> Iterator[np.ndarray]:
         """Read tokens and yield the logits after them, float32 [n, vocab] a chunk.

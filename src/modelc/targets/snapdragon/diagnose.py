@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelc.errors import BadInput, Damaged, ModelcError, ToolFailed, Where
+from modelc.process import last_words
 
 _REFUSED = re.compile(r"Unsupported nodes in QNN EP: (\{.*\})")
 _NODE = re.compile(r"\{ name: (.*?), type: (\w+) \}")
@@ -71,9 +72,8 @@ def explain(
         if symptom.text in log or symptom.text in str(exception):
             return symptom.error(symptom.message, where=Where(graph=graph), hint=symptom.hint)
     return ToolFailed(
-        f"HTP's compiler failed: {str(exception).strip()}",
+        f"HTP's compiler failed: {str(exception).strip()}; its last words:\n{last_words(log)}",
         where=Where(graph=graph),
-        hint="the worker's log says more",
     )
 
 

@@ -18,6 +18,7 @@ from modelc.targets.snapdragon.genie_config import (
     extension_config,
     genie_config,
 )
+from modelc.targets.snapdragon.room import longest_prompt, longest_text
 from modelc.targets.snapdragon.tokens_file import follow
 
 _WORKER: Final = "modelc.targets.snapdragon.genie_worker"
@@ -52,10 +53,9 @@ class Genie:
     ) -> None:
         keys = [graph_names.parse(twin.stem) for twin in twins]
         graph_names.check_complete(keys)
-        # Genie reads a prompt in calls of the longest AR, and wants room for a whole one before the
-        # prompt's last token; and room for one new token.
-        room = max(1, max(key.ar for key in keys) - 1)
-        self.longest_prompt = model.context_length - room
+        ars = {key.ar for key in keys}
+        self.longest_prompt = longest_prompt(ars, model.context_length)
+        self._longest_text = longest_text(ars, model.context_length)
         self._model = replace(
             model,
             binaries=tuple(str(twin.resolve()) for twin in twins),
@@ -89,7 +89,7 @@ class Genie:
                 hint="use a shorter prompt, or compile for a longer context or a shorter AR",
             )
         # If it ran into the context's end, Genie would keep its figures to itself.
-        room = self._model.context_length - len(prompt_ids)
+        room = self._longest_text - len(prompt_ids)
         eos_ids = tuple(stop_ids) or self._model.eos_ids
         model = replace(self._model, bos_id=None, eos_ids=eos_ids)
         self._workdir.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ class Genie:
             workdir=self._workdir,
             timeout_s=self._timeout_s,
             where=Where(step="genie"),
-            hint="a binary with shared weights crashes the simulator: give Genie the twins",
+            hint="if it crashed, a binary is damaged or of another QAIRT: compile it again",
         )
 
 

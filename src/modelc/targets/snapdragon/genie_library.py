@@ -7,15 +7,18 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from ctypes import POINTER, byref, c_char_p, c_int32, c_size_t, c_uint32, c_void_p
+from pathlib import Path
 from typing import Any, Final
 
 from modelc.errors import BadInput, ToolFailed
+from modelc.process import LogMark
 from modelc.targets.snapdragon.library import library_path
 
 _TEXT_CALLBACK = ctypes.CFUNCTYPE(None, c_char_p, c_int32, c_void_p)
 _TOKEN_CALLBACK = ctypes.CFUNCTYPE(None, POINTER(c_uint32), c_uint32, c_int32, c_void_p)
 _ALLOCATE = ctypes.CFUNCTYPE(None, c_size_t, POINTER(c_void_p))
 
+LOG: Final = Path("genie_worker.log")
 OK: Final = 0
 CONTEXT_EXCEEDED: Final = 4  # what was generated until then is good
 _COMPLETE: Final = 0  # the query is a whole sentence
@@ -25,7 +28,7 @@ _FILL_WITH_ZEROS: Final = 0xFF
 
 
 def check_config(config: dict[str, Any]) -> None:
-    """Raises BadInput if Genie rejects the configuration; its reasons are on stderr."""
+    """Raises BadInput if Genie rejects the configuration."""
     genie = _library()
     genie.GenieDialogConfig_free(_dialog_config(genie, config))
 
@@ -83,10 +86,6 @@ class Dialog:
         self._query("GenieDialog_query", prompt.encode(), _COMPLETE, callback, None, answer=pieces)
         return b"".join(pieces).decode(errors="replace")
 
-    def reset(self) -> None:
-        """Forget the dialog so far, and start the sampler's random numbers anew."""
-        self._call("GenieDialog_reset", self._dialog)
-
     def profile(self) -> list[dict[str, Any]]:
         """Return Genie's own events, oldest first: "type", "duration" in us, and figures by name
         ("time-to-first-token", ...), each with "value" and "unit"."""
@@ -108,22 +107,25 @@ class Dialog:
 
     def _query(self, function: str, *arguments: Any, answer: Sequence[object]) -> None:
         """Raises BadInput if the context was full before there was an answer."""
+        mark = LogMark(LOG)
         status = getattr(self._genie, function)(self._dialog, *arguments)
         if status == CONTEXT_EXCEEDED and not answer:
             raise BadInput(
                 "Genie's context is full",
-                hint="a prompt may have context length - longest AR + 1 tokens; use a shorter "
-                "one, or compile for a longer context",
+                hint="use a shorter prompt, or compile for a longer context or a shorter AR",
             )
         if status not in (OK, CONTEXT_EXCEEDED):
-            raise ToolFailed(f"{function} failed with status {status}")
+            raise ToolFailed(
+                f"{function} failed with status {status}; its last words:\n{_heard(mark)}"
+            )
 
     def _call(self, function: str, *arguments: Any) -> None:
+        mark = LogMark(LOG)
         status = getattr(self._genie, function)(*arguments)
         if status != OK:
             raise ToolFailed(
-                f"{function} failed with status {status}",
-                hint="the worker's log says why; if a binary is damaged, compile it again",
+                f"{function} failed with status {status}; its last words:\n{_heard(mark)}",
+                hint="if a binary is damaged, compile it again",
             )
 
 
@@ -143,11 +145,17 @@ def _library() -> ctypes.CDLL:
 
 
 def _dialog_config(genie: ctypes.CDLL, config: dict[str, Any]) -> c_void_p:
-    handle = c_void_p()
+    handle, mark = c_void_p(), LogMark(LOG)
     status = genie.GenieDialogConfig_createFromJson(json.dumps(config).encode(), byref(handle))
     if status != OK:
         raise BadInput(
-            f"Genie rejects its configuration (status {status})",
-            hint="the worker's log names the place in the JSON",
+            f"Genie rejects its configuration (status {status}); its last words:\n{_heard(mark)}"
         )
     return handle
+
+
+def _heard(mark: LogMark) -> str:
+    """Return the last lines that Genie wrote."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).fflush(None)  # its stdout is a file, and so buffered
+    return mark.last_words()

@@ -18,7 +18,7 @@ from modelc.targets.snapdragon.rotary import Rotary
 from modelc.targets.snapdragon.tokens_file import follow
 
 _WORKER: Final = "modelc.targets.snapdragon.simulate_worker"
-_CRASH: Final = "a binary with shared weights crashes the simulator: give it each graph's twin"
+_CRASH: Final = "if it crashed, the binary is damaged or of another QAIRT: compile it again"
 
 
 class Simulator:

@@ -17,6 +17,7 @@ from modelc.targets.snapdragon import graph_names, qnn_system
 from modelc.targets.snapdragon.decode_loop import Arrays, Decoder, Part
 from modelc.targets.snapdragon.diagnose import explain
 from modelc.targets.snapdragon.provider import binary_of, open_session
+from modelc.targets.snapdragon.room import longest_text
 from modelc.targets.snapdragon.rotary import Rotary
 from modelc.targets.snapdragon.tokens_file import TokenWriter
 
@@ -56,6 +57,7 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
     write = TokenWriter(job["stream"])
     history, tokens = list(job["tokens"]), list[int]()
     start = time.monotonic()
+    limit = longest_text(decoder.ars, job["context_length"])
     *_, last = decoder.read(history)
     prefill = time.monotonic() - start
     while len(tokens) < job["max_new_tokens"]:
@@ -65,8 +67,8 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
         tokens.append(token)
         history.append(token)
         write(token)
-        if len(tokens) == job["max_new_tokens"] or len(history) >= job["context_length"]:
-            break  # Genie too ends when the context is full, though its last token could be read
+        if len(tokens) == job["max_new_tokens"] or len(history) >= limit:
+            break
         [last] = decoder.read([token])
     return {
         "token_ids": tokens,
