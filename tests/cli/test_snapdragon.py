@@ -58,8 +58,8 @@ def test_compile(made: tuple[Path, Ran]) -> None:
     bundle, ran = made
     document = ran.json()
     assert [step["name"] for step in document["steps"]] == [
-        "import", "canonical", "check", "reference", "calibrate", "lower.ar16", "lower.ar1",
-        "twin.ar16", "twin.ar1", "context_binary", "verify",
+        "import", "canonical", "check", "reference", "calibrate", "encodings", "lower.ar16",
+        "lower.ar1", "twin.ar16", "twin.ar1", "context_binary", "verify",
     ]  # fmt: skip
     verification = document["verify"]
     assert verification["runtime"] == "htp-simulator" and verification["passed"]
@@ -105,7 +105,9 @@ def test_another_context_keeps_what_it_can(
     arguments = ("explain", llama_folder, "--recipe", recipe, "--ar", "8,1", "--json")
     reasons = {row["step"]: row["why"] for row in call(*arguments).json()}
     kept = {step for step, why in reasons.items() if why == "cached"}
-    assert kept == {"import", "canonical", "reference", "calibrate", "lower.ar1", "twin.ar1"}
+    assert kept == {
+        "import", "canonical", "reference", "calibrate", "encodings", "lower.ar1", "twin.ar1",
+    }  # fmt: skip
 
 
 def test_without_twins_it_runs_only_beside_its_store(

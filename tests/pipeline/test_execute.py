@@ -71,11 +71,14 @@ def test_a_folder_as_source(make_plan: MakePlan, store: Store, tmp_path: Path) -
     folder = tmp_path / "hf"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch()
     step = Step("only", "toy_steps:slow", reads=("source",), options={"seconds": 0})
     plan = Plan("cpu", (step,))
     assert statuses(execute(plan, store, {"source": folder})) == ["ran"]
     assert statuses(execute(plan, store, {"source": folder})) == ["cached"]
-    (folder / "extra.json").write_text("1")
+    (folder / "notes.md").write_text("not a part of the model")
+    assert statuses(execute(plan, store, {"source": folder})) == ["cached"]
+    (folder / "tokenizer.json").write_text("{}")
     assert statuses(execute(plan, store, {"source": folder})) == ["ran"]
 
 

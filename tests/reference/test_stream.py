@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from support.tiny_source import tiny_config, tiny_source, write_weights
+from support.whole_reference import WholeReference
 
 from modelc.decoder.builder import build_decoder
 from modelc.errors import BadInput
@@ -15,7 +16,6 @@ from modelc.passes.expand import ExpandComposites
 from modelc.reference.narrow import split_head
 from modelc.reference.parts import cut_at_layers
 from modelc.reference.stream import StreamedReference
-from modelc.reference.whole import WholeReference
 
 SEQUENCES = [[1, 5, 9, 12, 3, 39], [7, 7, 2]]
 

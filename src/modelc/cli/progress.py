@@ -28,7 +28,8 @@ def watch(quiet: bool) -> Iterator[Callable[[Event], None]]:
             elif isinstance(event, StepWaiting):
                 status.update(f"{event.name}: another process is making it")
             elif isinstance(event, Warned):
-                console.print(f"warning: {event.name}: {event.message}", markup=False)
+                text = f"warning: {event.name}: {event.message}"
+                console.print(text, markup=False, soft_wrap=True)
             elif isinstance(event, StepFinished) and not quiet:
                 result = event.result
                 console.print(f"{result.status:>6} {result.name} {result.seconds:.2f} s")

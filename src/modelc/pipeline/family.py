@@ -36,7 +36,7 @@ class Family:
     checks: Callable[[Job], tuple[Step, ...]]
     steps: Callable[[Job], tuple[Step, ...]]
     runs_on: Callable[[Job], tuple[str, ...]]
-    ships: tuple[str, ...]
+    ships: Callable[[Job], tuple[str, ...]]
     tools: tuple[str, ...]
     verify_tokens: int
     contents: Callable[[Job, Mapping[str, Entry]], Contents]

@@ -1,7 +1,7 @@
 """Snapdragon: static AR-n graphs, quantised, compiled into one context binary for Genie.
 
-check     calibrate ──> lower.ar128, lower.ar1 ──> context_binary (to ship, weights shared)
-                              └──────────────────> twin.ar128, twin.ar1 (for the simulator)
+check     calibrate ──> encodings ──> lower.ar128, lower.ar1 ──> context_binary (to ship)
+                                            └──────────────────> twin.ar128, twin.ar1 (simulator)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from modelc.pipeline.family import Contents, Family
 from modelc.pipeline.job import CALIBRATION_TEXT, Job
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps import CONFIG
-from modelc.pipeline.steps_snapdragon import INFO
+from modelc.pipeline.steps_snapdragon import ENCODINGS, INFO
 from modelc.pipeline.store import Entry, Store
 
 TWINS: Final = "twins"
@@ -37,7 +37,7 @@ def _steps(job: Job) -> tuple[Step, ...]:
             f"a decoder can't be cut into {job.recipe.splits} parts yet",
             hint="leave --splits out: it is compiled in one part",
         )
-    quantised = job.scheme.activations != "float"
+    quantised = _is_quantised(job)
     assert job.target.chipset is not None
     # By the chipset's own name: results are shared by all its aliases.
     chip = {"chipset": job.target.chipset.name, "fp16": not quantised}
@@ -51,14 +51,20 @@ def _steps(job: Job) -> tuple[Step, ...]:
         reads=(SOURCE, CALIBRATION_TEXT),
         tools=("onnxruntime",),
     )
+    encode = Step(
+        "encodings",
+        f"{_STEPS}:encode",
+        options={"scheme": job.scheme.name},
+        inputs=("calibrate",),
+    )
     return (
-        *((calibrate,) if quantised else ()),
+        *((calibrate, encode) if quantised else ()),
         *(
             Step(
                 name,
                 f"{_STEPS}:lower",
-                options={"ar": ar, "scheme": job.scheme.name},
-                inputs=("canonical", *(("calibrate",) if quantised else ())),
+                options={"ar": ar},
+                inputs=("canonical", *(("encodings",) if quantised else ())),
                 reads=(SOURCE,),
                 tools=("onnx", "onnx-ir"),
             )
@@ -96,6 +102,9 @@ def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
     files = {
         name: FromFile(entry.path / name, digest) for name, digest in entry.record.files.items()
     }
+    if "encodings" in entries:
+        encodings = entries["encodings"]
+        files[ENCODINGS] = FromFile(encodings.path / ENCODINGS, encodings.record.files[ENCODINGS])
     if job.recipe.keep_twins:
         for ar in job.recipe.ar:
             twin = entries[f"twin.ar{ar}"]
@@ -110,6 +119,14 @@ def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
 
 def _tensors(rows: list[dict[str, Any]]) -> tuple[Tensor, ...]:
     return tuple(Tensor(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)
+
+
+def _is_quantised(job: Job) -> bool:
+    return job.scheme.activations != "float"
+
+
+def _ships(job: Job) -> tuple[str, ...]:
+    return ("context_binary", *(("encodings",) if _is_quantised(job) else ()))
 
 
 def _twin_steps(job: Job) -> tuple[str, ...]:
@@ -159,7 +176,7 @@ SNAPDRAGON: Final = Family(
     checks=_checks,
     steps=_steps,
     runs_on=lambda job: ("context_binary", *_twin_steps(job)),
-    ships=("context_binary",),
+    ships=_ships,
     tools=TOOLS,
     verify_tokens=256,
     contents=_contents,

@@ -55,16 +55,21 @@ def make_job(source: Path, recipe: Recipe) -> Job:
     scheme = find_scheme(recipe.quant or default_scheme(target.family, kind), target.family)
     target.check_scheme(scheme.name)
     _refuse_useless(recipe, target)
+    _check_calibration(recipe, scheme)
     _check_blocks(kind, scheme, recipe)
     _check_ar(recipe, target)
-    sample = Path(str(resources.files("modelc.data").joinpath("sample.txt")))
     sources = {
         SOURCE: source,
-        CALIBRATION_TEXT: recipe.calibration.text or sample,
-        VERIFY_TEXT: recipe.verify.text or sample,
+        # Two texts: what ranges were gathered on would flatter the result.
+        CALIBRATION_TEXT: recipe.calibration.text or _carried("calibration.txt"),
+        VERIFY_TEXT: recipe.verify.text or _carried("verify.txt"),
     }
     resolved = recipe.model_copy(update={"target": target.name, "quant": scheme.name})
     return Job(source, resolved, target, scheme, sources)
+
+
+def _carried(name: str) -> Path:
+    return Path(str(resources.files("modelc.data").joinpath(name)))
 
 
 def _refuse_useless(recipe: Recipe, target: Target) -> None:
@@ -75,6 +80,15 @@ def _refuse_useless(recipe: Recipe, target: Target) -> None:
                 f"{target.name} has no use for the option {name}",
                 hint=f"it is for {' and '.join(families)} targets; leave it out",
             )
+
+
+def _check_calibration(recipe: Recipe, scheme: Scheme) -> None:
+    default = Recipe.model_fields["calibration"].default
+    if scheme.activations == "float" and recipe.calibration != default:
+        raise BadInput(
+            f"the scheme {scheme.name} has no use for the option calibration",
+            hint="its activations are floats; leave it out",
+        )
 
 
 def _check_blocks(kind: str, scheme: Scheme, recipe: Recipe) -> None:

@@ -72,7 +72,7 @@ def make_plan(job: Job) -> Plan:
         ),
     )
     # Whose files the bundle takes; `verify` is taken anyway, as nothing reads it.
-    taken = ("import", "canonical", "reference", *family.ships)
+    taken = ("import", "canonical", "reference", *family.ships(job))
     return Plan(job.target.name, steps, taken)
 
 

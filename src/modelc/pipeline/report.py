@@ -80,15 +80,7 @@ def _requantised(file: FromFile | bytes | None) -> list[str]:
         "",
         *_table(
             ("weight", "from", "to", "relative error"),
-            (
-                (
-                    name,
-                    row["from"],
-                    f"{row['bits']} bits, block {row['block_size']}",
-                    row["relative_error"],
-                )
-                for name, row in worst
-            ),
+            ((name, row["from"], _layout(row), row["relative_error"]) for name, row in worst),
         ),
     ]
 

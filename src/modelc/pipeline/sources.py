@@ -10,6 +10,7 @@ from pathlib import Path
 
 from modelc.errors import BadInput, ModelcError, Where
 from modelc.files import write_atomic
+from modelc.frontends import source_files
 from modelc.hashing import digest, file_digest
 from modelc.pipeline.step import SOURCE
 from modelc.pipeline.store import Store
@@ -29,7 +30,8 @@ class Sources:
     """The files outside the store that a plan reads, by the names its steps declare.
 
     Attributes:
-        paths: name -> a file, or a folder whose plain, not hidden files all count.
+        paths: name -> a file, or a folder with a model; of a folder those files count that the
+            model is made of.
     """
 
     store: Store
@@ -65,11 +67,7 @@ class Sources:
                 f"{name.replace('_', ' ')}: no such file or folder", where=Where(path=str(root))
             )
         # Links are followed: Hugging Face's own cache is made of them.
-        return {
-            path.name: path
-            for path in sorted(root.iterdir())
-            if path.is_file() and not path.name.startswith(".")
-        }
+        return {path.relative_to(root).as_posix(): path for path in source_files(root)}
 
     def _digest(self, path: Path) -> str:
         real = path.resolve()

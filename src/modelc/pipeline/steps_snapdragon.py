@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from modelc.targets.snapdragon.binary import BinaryInfo
 
 RANGES: Final = "ranges.json"
+ENCODINGS: Final = "encodings.json"
 MODEL: Final = "model.onnx"
 BINARY: Final = "decoder_1_of_1.bin"
 INFO: Final = "binary.json"
@@ -80,27 +81,39 @@ def calibrate(context: StepContext) -> None:
     save_ranges(gather_ranges(graph, batches, context.progress), context.out / RANGES)
 
 
-def lower(context: StepContext) -> None:
-    """Make the static graph of one AR length: model.onnx, its data, and ir/ with the text forms.
+def encode(context: StepContext) -> None:
+    """Choose every tensor's encoding from its range: encodings.json, the same for all AR lengths.
 
-    Options: ar, scheme.
+    Options: scheme.
     """
-    from modelc.ir.write import write_model
-    from modelc.passes.base import run_passes
-    from modelc.passes.pipelines import build_pipeline
-    from modelc.pipeline.steps import canonical_graph, read_facts
+    from modelc.ir import encodings
     from modelc.quant.calibrate import activation_encodings
     from modelc.quant.ranges import load_ranges
     from modelc.quant.schemes import SCHEMES
 
-    ar, scheme = context.options["ar"], SCHEMES[context.options["scheme"]]
-    length = read_facts(context)["context_length"]
+    ranges = load_ranges(context.inputs["calibrate"] / RANGES)
+    chosen = activation_encodings(ranges, SCHEMES[context.options["scheme"]])
+    encodings.save(chosen, context.out / ENCODINGS)
+
+
+def lower(context: StepContext) -> None:
+    """Make the static graph of one AR length: model.onnx, its data, and ir/ with the text forms;
+    quantised if there are encodings.
+
+    Options: ar.
+    """
+    from modelc.ir import encodings
+    from modelc.ir.write import write_model
+    from modelc.passes.base import run_passes
+    from modelc.passes.pipelines import build_pipeline
+    from modelc.pipeline.steps import canonical_graph, read_facts
+
+    ar, length = context.options["ar"], read_facts(context)["context_length"]
     settings: dict[str, Any] = {"ar": ar, "context_length": length}
     pipeline = "htp-float"
-    if scheme.activations != "float":
+    if "encodings" in context.inputs:
         pipeline = "htp-quantised"
-        ranges = load_ranges(context.inputs["calibrate"] / RANGES)
-        settings["encodings"] = activation_encodings(ranges, scheme)
+        settings["encodings"] = encodings.load(context.inputs["encodings"] / ENCODINGS)
     model, _ = run_passes(
         canonical_graph(context),
         build_pipeline(pipeline, settings),

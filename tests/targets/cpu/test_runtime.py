@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.tiny_source import tiny_config, tiny_source, write_weights
+from support.whole_reference import WholeReference
 
 from modelc.decoder.builder import build_decoder
 from modelc.decoder.config import DecoderSource, Rope
 from modelc.errors import BadInput, Damaged
 from modelc.passes.base import run_passes
 from modelc.passes.pipelines import build_pipeline
-from modelc.reference.whole import WholeReference
 from modelc.targets.cpu import runtime as module
 from modelc.targets.cpu.emit import emit_cpu
 from modelc.targets.cpu.runtime import open_runtime
