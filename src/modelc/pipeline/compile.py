@@ -19,7 +19,6 @@ from modelc.pipeline.plan import Plan
 from modelc.pipeline.plans import draft_bundle, make_plan
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.sources import Sources
-from modelc.pipeline.step import SOURCE
 from modelc.pipeline.steps import IR, VERIFICATION
 from modelc.pipeline.store import Store
 
@@ -93,8 +92,8 @@ def compile_source(
         entries = {result.name: result.entry for result in results}
         verification = json.loads((entries["verify"].path / VERIFICATION).read_text())
         if verification["passed"]:
-            digests = Sources(store, job.sources).digests(SOURCE)
-            write_bundle(destination, draft_bundle(job, entries, digests))
+            draft = draft_bundle(job, entries, Sources(store, job.sources))
+            write_bundle(destination, draft)
     report = CompileReport(
         bundle=destination if verification["passed"] else None,
         recipe=job.recipe,

@@ -15,13 +15,15 @@ from typing import Any, Final
 from modelc.bundle.manifest import Manifest, Source
 from modelc.bundle.tokenizer import SETTINGS, TOKENIZER
 from modelc.bundle.write import Draft, FromFile
+from modelc.files import FileDigest
 from modelc.pipeline.family import Family
 from modelc.pipeline.family_cpu import CPU
 from modelc.pipeline.family_snapdragon import SNAPDRAGON
-from modelc.pipeline.job import VERIFY_TEXT, Job
+from modelc.pipeline.job import CALIBRATION_TEXT, VERIFY_TEXT, Job
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.report import REPORT, render_report
+from modelc.pipeline.sources import Sources
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps import CONFIG, FACTS, VERIFICATION, VERIFICATION_DATA
 from modelc.pipeline.store import Entry, Store
@@ -63,7 +65,6 @@ def make_plan(job: Job) -> Plan:
                 "settings": family.settings(job),
                 "recipe": {
                     "quant": job.scheme.name,
-                    "gguf": job.recipe.gguf,
                     "verify": job.recipe.verify.model_dump(mode="json", exclude={"text"}),
                 },
             },
@@ -76,12 +77,12 @@ def make_plan(job: Job) -> Plan:
     return Plan(job.target.name, steps, taken)
 
 
-def draft_bundle(job: Job, entries: Mapping[str, Entry], digests: Mapping[str, str]) -> Draft:
+def draft_bundle(job: Job, entries: Mapping[str, Entry], sources: Sources) -> Draft:
     """Return the bundle that a job's results make.
 
     Args:
         entries: step name -> its result.
-        digests: file name in the source -> SHA-256.
+        sources: the job's, with their digests.
     """
     family = FAMILIES[job.target.family]
     files, graphs = family.contents(job, entries)
@@ -90,11 +91,11 @@ def draft_bundle(job: Job, entries: Mapping[str, Entry], digests: Mapping[str, s
     tools: dict[str, str] = {}
     for entry in entries.values():
         tools |= entry.record.fingerprint.tools
-    recipe, texts = with_texts(job.recipe)
+    recipe, texts = with_texts(job.recipe, sources)
     manifest = Manifest(
         target=job.target.name,
         runtime=job.target.family,
-        source=Source(job.source.resolve().name, dict(digests)),
+        source=Source(job.source.resolve().name, sources.digests(SOURCE)),
         recipe=recipe.model_dump(mode="json"),
         tools=dict(sorted(tools.items())),
         metrics=verification["metrics"],
@@ -120,14 +121,15 @@ def draft_bundle(job: Job, entries: Mapping[str, Entry], digests: Mapping[str, s
     return Draft(manifest, {**everything, REPORT: report})
 
 
-def with_texts(recipe: Recipe) -> tuple[Recipe, dict[str, FromFile]]:
+def with_texts(recipe: Recipe, sources: Sources) -> tuple[Recipe, dict[str, FromFile]]:
     """Return a recipe whose texts are files beside it, and these files: a bundle's own recipe can
     be used again anywhere, and tells nothing of where it was made."""
     sections, files = {}, {}
-    for name in ("calibration", "verify"):
+    for name, source in (("calibration", CALIBRATION_TEXT), ("verify", VERIFY_TEXT)):
         section = getattr(recipe, name)
         if section.text is not None:
-            files[f"{name}.txt"] = FromFile(section.text)
+            digest = FileDigest(section.text.stat().st_size, sources.digests(source)[""])
+            files[f"{name}.txt"] = FromFile(section.text, digest)
             section = section.model_copy(update={"text": Path(f"{name}.txt")})
         sections[name] = section
     return recipe.model_copy(update=sections), files
