@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime  # so that loading a model doesn't include it
+import onnxruntime  # here, so that loading a model doesn't include it
 from worker import peak_mb, serve
 
-import modelc
+from modelc import Bundle, __version__
 from modelc.targets.runtime import Runtime, Sampling
 from modelc.verify.metrics import sqnr_db
 
@@ -18,12 +18,12 @@ _loaded: list[Runtime] = []
 
 
 def version() -> dict[str, Any]:
-    return {"version": f"{modelc.__version__}, onnxruntime {onnxruntime.__version__}"}
+    return {"version": f"{__version__}, onnxruntime {onnxruntime.__version__}"}
 
 
 def open(model: str, threads: int) -> dict[str, Any]:
     start = time.perf_counter()
-    _loaded[:] = [modelc.Bundle.open(model, threads=threads, check=False).runtime]
+    _loaded[:] = [Bundle.open(model, threads=threads, check=False).runtime]
     return {"seconds": time.perf_counter() - start}
 
 

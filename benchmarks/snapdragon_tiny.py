@@ -3,9 +3,9 @@
     python benchmarks/snapdragon_tiny.py [--target snapdragon-8-elite] [--tokens N]
 
 Compiles examples/tiny-llm for fp16 and w8a16 with an empty store. Sizes: the context binary that
-ships, whose graphs share their weights, beside one binary for each graph. Accuracy: SQNR, top-1 agreement
-and perplexity of the held-out text in the HTP simulator, against the float model. Needs modelc
-with onnxruntime-qnn (Linux on x86-64 or Windows).
+ships, whose graphs share their weights, beside one binary for each graph. Accuracy: SQNR, top-1
+agreement and perplexity of the held-out text in the HTP simulator, against the float model. Needs
+modelc with onnxruntime-qnn (Linux on x86-64 or Windows).
 """
 
 from __future__ import annotations

@@ -14,12 +14,14 @@ from rich.table import Table
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; all columns but the first are numbers."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    console = Console(highlight=False, width=160)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, width=160).print(table)
+    console.print(f"\n{title}", soft_wrap=True)
+    console.print(table)
 
 
 def machine() -> str:

@@ -20,7 +20,7 @@ class Worker:
     """A script of this folder, started with `python` and asked by name."""
 
     def __init__(self, script: str, python: str = sys.executable) -> None:
-        path = Path(__file__).with_name(script)
+        path = Path(__file__).parent / script
         self._child = subprocess.Popen(
             [python, str(path)],
             stdin=subprocess.PIPE,

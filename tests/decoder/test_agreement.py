@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.random_models import CONTEXT, GGUF_IDS, IDS, ORIGINAL_CONTEXT, VOCAB, make
+from support.whole_reference import WholeReference
 from support.write_gguf import write_gguf
 
 from modelc.decoder.builder import build_decoder
 from modelc.frontends import read_source
-from modelc.reference.whole import WholeReference
 
 TOLERANCE = 2e-5
 CASES = [*((name, "hf") for name in IDS), *((name, "gguf") for name in GGUF_IDS)]

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 from support.golden import check_golden
 from support.tiny_source import tiny_config, tiny_source, write_weights
+from support.whole_reference import WholeReference
 
 from modelc.decoder.builder import build_decoder
 from modelc.decoder.config import Rope
@@ -16,7 +17,6 @@ from modelc.errors import ModelcError
 from modelc.ir.text import to_text
 from modelc.passes.base import run_passes
 from modelc.passes.expand import ExpandComposites
-from modelc.reference.whole import WholeReference
 
 GOLDEN = Path(__file__).parent / "golden"
 VARIANTS = {

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from support.lowered import Lowered
 from support.random_models import CONTEXT, VOCAB, make
+from support.whole_reference import WholeReference
 
 from modelc.decoder.builder import build_decoder
 from modelc.frontends import read_source
 from modelc.passes.base import run_passes
 from modelc.passes.pipelines import build_pipeline
-from modelc.reference.whole import WholeReference
 
 # One of each structure; what differs in numbers alone is in the canonical graph's tests.
 IDS = [

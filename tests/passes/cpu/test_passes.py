@@ -13,6 +13,7 @@ from support.blocks import stored_as
 from support.golden import check_golden
 from support.lowered import Lowered
 from support.tiny_source import tiny_config, tiny_source, write_weights
+from support.whole_reference import WholeReference
 
 from modelc.decoder.builder import build_decoder
 from modelc.decoder.config import DecoderConfig, DecoderSource, Rope
@@ -21,7 +22,6 @@ from modelc.ir.packing.blocks import LAYOUTS
 from modelc.ir.text import to_text
 from modelc.passes.base import run_passes
 from modelc.passes.pipelines import build_pipeline
-from modelc.reference.whole import WholeReference
 
 GOLDEN = Path(__file__).parent / "golden"
 PASSES = build_pipeline("cpu", {"weights": "gguf"})

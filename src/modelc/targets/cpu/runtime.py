@@ -47,12 +47,10 @@ class OnnxRuntime:
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """Return float32 [len(token_ids), vocab]: the logits after each token."""
         self._check(token_ids)
-        return np.concatenate(
-            [
-                self._session.extend(chunk, past, range(len(chunk)))
-                for past, chunk in _chunks(token_ids)
-            ]
-        )
+        logits = np.empty((len(token_ids), self._session.vocab_size), np.float32)
+        for past, chunk in _chunks(token_ids):
+            logits[past : past + len(chunk)] = self._session.extend(chunk, past, range(len(chunk)))
+        return logits
 
     def generate(
         self,

@@ -30,7 +30,7 @@ class CachedSession:
             Damaged: the file is no lowered decoder.
         """
         self._session = _load(path, threads)
-        self._vocab_size = vocab_size
+        self.vocab_size = vocab_size
         self._caches = {
             found[1]: np.zeros((1, *argument.shape[1:]), np.float32)
             for argument in self._session.get_inputs()
@@ -57,7 +57,7 @@ class CachedSession:
         return logits
 
     def _call(self, count: int, rows: Sequence[int]) -> _Call:
-        return _Call(self._session, self._caches, count, rows, self._vocab_size)
+        return _Call(self._session, self._caches, count, rows, self.vocab_size)
 
 
 class _Call:
