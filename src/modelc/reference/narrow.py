@@ -16,7 +16,7 @@ from modelc.ir.emit import Scope, Sheet, dims_of
 from modelc.ir.stored import StoredMatrix
 from modelc.ir.weights import StoredWeight
 
-PIECE_BYTES: Final = 256 << 20  # of a head's piece, as float32
+PIECE_BYTES: Final = 32 << 20  # of a head's piece, as float32
 
 
 def keep_rows(model: ir.Model, token_ids: np.ndarray) -> ir.Model:
