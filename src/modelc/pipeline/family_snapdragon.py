@@ -92,7 +92,7 @@ def _steps(job: Job) -> tuple[Step, ...]:
 
 def _checks(job: Job) -> tuple[Step, ...]:
     # No step reads its result, so that another --ar keeps what it can; it only comes first.
-    options = {"ar": list(job.recipe.ar)}
+    options = {"ar": list(job.recipe.ar), "fp16": not _is_quantised(job)}
     return (Step("check", f"{_STEPS}:check", options=options, inputs=("import", "canonical")),)
 
 
