@@ -73,7 +73,9 @@ def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:,.2f}" if 0.1 <= abs(value) < 1000 else f"{value:,.4g}"
+        if abs(value) >= 1000:
+            return f"{value:,.0f}"
+        return f"{value:,.2f}" if abs(value) >= 0.1 else f"{value:.4g}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(str, value))}]"
     return f"{value:,}" if isinstance(value, int) else str(value)
