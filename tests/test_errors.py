@@ -370,3 +370,54 @@ def test_a_crash_of_the_vendors_library(shared_store: Path, tmp_path: Path) -> N
     binary.write_bytes(bytes(4096))
     ran = modelc("inspect", binary, store=shared_store, env={"PYTHONPATH": first_on_path(tmp_path)})
     assert_error(ran, 1, "crashed with SIGSEGV", "| the library was reading it", str(binary))
+
+
+def test_weights_that_are_not_finite(llama_folder: Path, call: Call, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = shutil.copytree(llama_folder, tmp_path / "broken")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors")
+    ran = call("compile", folder, "-t", "cpu", "--quant", "fp32", "-o", tmp_path / "b")
+    assert_error(ran, 2, "NaN or infinity", str(folder), "step reference", "damaged")
+
+
+def test_a_verification_without_finite_numbers_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    from modelc.cli.bundles import show_verification
+
+    metrics = {"perplexity": {"bundle": None, "reference": 4.0}, "tokens": 8}
+    check = {"name": "sqnr", "passed": False, "detail": "nan dB"}
+    show_verification(
+        {"metrics": metrics, "checks": [check], "passed": False, "runtime": "onnxruntime"}
+    )
+    assert "perplexity not finite against 4.000" in capsys.readouterr().out
+
+
+def test_more_threads_than_cores(compiled: tuple[Path, Ran], call: Call) -> None:
+    ran = call("run", compiled[0], "--prompt", "a", "--threads", "100000")
+    assert_error(ran, 2, "100000 threads", "cores")
+
+
+def test_a_path_that_is_no_unicode(llama_gguf: Path, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff.gguf"))
+    shutil.copy(llama_gguf, path)
+    ran = modelc("compile", path, "-t", "cpu", store=tmp_path / "store")
+    assert_error(ran, 2, "not valid Unicode", "rename it")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_output_that_cant_be_written() -> None:
+    import subprocess
+    import sys
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "modelc.cli.main", "targets", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr and "Traceback" not in done.stderr

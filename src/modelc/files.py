@@ -84,8 +84,24 @@ def check_files(root: Path, expected: Mapping[str, FileDigest], *, contents: boo
         size = path.stat().st_size
         if size != wanted.size:
             raise Damaged(f"{name} has {size} bytes instead of {wanted.size}", where=where)
-        if contents and file_digest(path) != wanted.sha256:
+        if contents and readable_digest(path) != wanted.sha256:
             raise Damaged(f"{name} is not what it was when written (SHA-256)", where=where)
+
+
+def readable_digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file.
+
+    Raises:
+        BadInput: it can't be read.
+    """
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise BadInput(
+            f"the file can't be read: {error.strerror}",
+            where=Where(path=str(path)),
+            hint="check that it is there and that you may read it",
+        ) from error
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:

@@ -7,6 +7,7 @@ reports an expected failure by raising `ModelcError` inside `serve`, and never o
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -164,6 +165,15 @@ def serve(handle: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
         reply: dict[str, Any] = {"result": dict(handle(json.loads(job_path.read_text())))}
     except ModelcError as error:
         reply = {"error": encode_error(error)}
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        full = ModelcError(
+            "no space left for temporary files",
+            where=Where(path=str(Path.cwd())),
+            hint="free some, or set TMPDIR to a folder on another disk",
+        )
+        reply = {"error": encode_error(full)}
     partial = result_path.with_suffix(".part")
     partial.write_text(json.dumps(reply))
     partial.replace(result_path)

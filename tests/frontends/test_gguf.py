@@ -146,7 +146,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "head_count by layer": ({"llama.attention.head_count": [2, 2]}, {}, "head_count is [2, 2]"),
     "head_count is a truth": ({"llama.attention.head_count": True}, {}, "head_count is True"),
     "layers": ({"llama.block_count": 1 << 31}, {}, "block_count is 2147483648"),
-    "kv heads": ({"llama.attention.head_count_kv": 3}, {}, "makes no sense: heads and kv_heads"),
+    "kv heads": ({"llama.attention.head_count_kv": 3}, {}, "makes no sense: heads 2, kv_heads 3"),
     "value length": ({"llama.attention.value_length": 4}, {}, "value_length is 4"),
     "epsilon": (
         {"llama.attention.layer_norm_rms_epsilon": float("nan")},

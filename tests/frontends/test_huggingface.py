@@ -153,7 +153,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "bidirectional": ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_att"),
     "scalar": ("gemma2", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0"),
-    "kv heads": ("llama", {"num_key_value_heads": 3}, "heads and kv_heads"),
+    "kv heads": ("llama", {"num_key_value_heads": 3}, "heads 4, kv_heads 3"),
     "biases missing": ("llama", {"attention_bias": True}, "k_proj.bias' is missing"),
     "biases unexpected": ("llama-bias", {"attention_bias": False}, "k_proj.bias' is unexpected"),
     "head missing": ("llama-tied", {"tie_word_embeddings": False}, "no weight lm_head.weight"),

@@ -18,7 +18,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         seen.append(path)
         return file_digest(path)
 
-    monkeypatch.setattr(module, "file_digest", digest)
+    monkeypatch.setattr(module, "readable_digest", digest)
     monkeypatch.setattr(module, "SETTLED_NS", 0)
     return seen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +53,9 @@ class Bundle:
     """
 
     def __init__(self, files: BundleFiles, *, threads: int = 0, store: Store | None = None) -> None:
+        cores = os.cpu_count() or 1
+        if not 0 <= threads <= cores:
+            raise BadInput(f"{threads} threads; this machine has {cores} cores")
         self._store = store
         self.path = files.path
         self.manifest: Manifest = files.manifest

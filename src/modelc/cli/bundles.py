@@ -126,9 +126,13 @@ def show_verification(document: dict[str, Any]) -> None:
     ratios = document["metrics"]["perplexity"]
     rows = [(c["name"], "ok" if c["passed"] else "FAILED", c["detail"]) for c in document["checks"]]
     print_table("", ("check", "", "found"), rows)
+    bundle, reference = (
+        "not finite" if ratios[name] is None else f"{ratios[name]:.3f}"
+        for name in ("bundle", "reference")
+    )
     typer.echo(
         f"{'verified' if document['passed'] else 'NOT verified'} on {document['runtime']}: "
-        f"perplexity {ratios['bundle']:.3f} against {ratios['reference']:.3f} of the float model "
+        f"perplexity {bundle} against {reference} of the float model "
         f"over {document['metrics']['tokens']} tokens"
     )
 

@@ -27,6 +27,11 @@ def chat_loop(bundle: Bundle, sampling: Sampling, max_new_tokens: int) -> None:
         if line == "/reset":
             messages = []
             continue
+        try:
+            bundle.tokenizer.encode(line)
+        except BadInput as error:
+            typer.echo(error.message, err=True)
+            continue
         messages.append({"role": "user", "content": line})
         prompt: str | list[dict[str, str]] = messages if templated else line
         try:
@@ -47,8 +52,8 @@ def chat_loop(bundle: Bundle, sampling: Sampling, max_new_tokens: int) -> None:
 
 def _ask() -> str:
     try:
-        return input("> ").strip()
-    except EOFError:
+        return input("> " if sys.stdin.isatty() else "").strip()
+    except (EOFError, KeyboardInterrupt):
         return ""
 
 

@@ -48,7 +48,7 @@ def _root(
 def main() -> None:
     """Run the command line; exit 0 done, 1 failed, 2 wrong usage or unusable input, 3 a tool or
     device is missing, 4 verification fell below the threshold."""
-    from modelc.errors import ModelcError
+    from modelc.errors import ModelcError, Where
 
     try:
         app(prog_name="modelc")
@@ -59,8 +59,11 @@ def main() -> None:
         if end.code == INTERRUPTED:
             typer.echo("interrupted; what was finished is kept, run the command again", err=True)
         raise
-    except BrokenPipeError:
-        # The reader of stdout has gone; keep Python from complaining when it flushes at exit.
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # then the reader of stdout has simply gone
+            place = Where(path=str(error.filename or ""))
+            show_error(ModelcError(f"the system refused: {error.strerror or error}", where=place))
+        # Keep Python from complaining once more when it flushes stdout at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 

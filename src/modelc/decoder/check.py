@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
 from modelc.decoder.architectures import find_architecture
 from modelc.decoder.config import DecoderConfig, DecoderSource
 from modelc.errors import BadInput, Where
 from modelc.ir.stored import tensor_shape
+
+LARGEST_FACTOR: Final = 1e6  # of a context's extension
 
 
 def check_source(source: DecoderSource) -> None:
@@ -62,21 +65,34 @@ def check_config(config: DecoderConfig) -> None:
     rope = config.rope
     caps = (config.attention_softcap, config.logit_softcap)
     scales = (config.attention_scale, config.embedding_scale, config.norm_epsilon)
+    sizes = (config.vocab_size, config.hidden_size, config.intermediate_size)
+    counts = (config.layers, config.heads, config.kv_heads, config.head_dim)
+    heads = f"heads {config.heads}, kv_heads {config.kv_heads}"
     checks = (
-        (min(config.vocab_size, config.hidden_size, config.intermediate_size) > 0, "sizes"),
-        (min(config.layers, config.heads, config.kv_heads, config.head_dim) > 0, "sizes"),
-        (config.max_context > 0, "max_context"),
-        (config.kv_heads > 0 and config.heads % config.kv_heads == 0, "heads and kv_heads"),
-        (rope.dim > 0 and rope.dim % 2 == 0 and rope.dim <= config.head_dim, "rope.dim"),
-        (math.isfinite(rope.theta) and rope.theta > 1, "rope.theta"),
-        (len(config.windows) == config.layers, "windows (one for each layer)"),
-        (all(window >= 0 for window in config.windows), "windows"),
-        (all(map(math.isfinite, scales)) and config.norm_epsilon >= 0, "scales and epsilon"),
-        (all(map(math.isfinite, caps)) and min(caps) >= 0, "softcaps"),
+        (min(sizes) > 0, f"vocabulary, hidden and feed-forward sizes {sizes}"),
+        (min(counts) > 0, f"layers, heads, kv_heads and head_dim {counts}"),
+        (config.max_context > 0, f"a context of {config.max_context}"),
+        (config.kv_heads > 0 and config.heads % config.kv_heads == 0, f"{heads}: not a multiple"),
+        (
+            rope.dim > 0 and rope.dim % 2 == 0 and rope.dim <= config.head_dim,
+            f"rope.dim {rope.dim} of head_dim {config.head_dim}",
+        ),
+        (math.isfinite(rope.theta) and rope.theta > 1, f"rope.theta {rope.theta}"),
+        (1 <= rope.factor <= LARGEST_FACTOR, f"rope.factor {rope.factor}"),
+        (len(config.windows) == config.layers, f"{len(config.windows)} windows of layers"),
+        (all(window >= 0 for window in config.windows), "a window below 0"),
+        (
+            all(map(math.isfinite, scales)) and config.norm_epsilon >= 0,
+            f"attention scale, embedding scale and epsilon {scales}",
+        ),
+        (all(map(math.isfinite, caps)) and min(caps) >= 0, f"softcaps {caps}"),
     )
     for good, what in checks:
         if not good:
-            raise BadInput(f"the model's configuration makes no sense: {what}: {config}")
+            raise BadInput(
+                f"the model's configuration makes no sense: {what}",
+                hint="the file is damaged, or of a kind that modelc doesn't know",
+            )
 
 
 def linear_shapes(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -52,6 +52,12 @@ def detect(path: Path) -> str:
     Raises:
         BadInput: there is nothing at the path, or something else.
     """
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        raise BadInput(
+            "the path is not valid Unicode",
+            where=Where(path=str(path).encode("utf-8", "replace").decode()),
+            hint="rename it, or use a UTF-8 locale (PYTHONUTF8=1)",
+        )
     if not path.exists():
         raise BadInput(
             "there is no such file or folder",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelc.errors import BadInput, ModelcError, Where
-from modelc.files import write_atomic
+from modelc.files import readable_digest, write_atomic
 from modelc.frontends import source_files
-from modelc.hashing import digest, file_digest
+from modelc.hashing import digest
 from modelc.pipeline.step import SOURCE
 from modelc.pipeline.store import Store
 
@@ -76,7 +76,7 @@ class Sources:
         known = _remembered(remembered)
         if known and known[0] == before:
             return known[1]
-        value = file_digest(real)
+        value = readable_digest(real)
         if _stat(real) != before:
             raise ModelcError("the file changed while it was read", where=Where(path=str(path)))
         if time.time_ns() - max(before[1], before[2]) > SETTLED_NS:

@@ -81,6 +81,8 @@ def run_reference(context: StepContext) -> None:
         facts["context_length"],
         max(2, REFERENCE_BYTES // (4 * facts["vocab_size"])),
     )
+    if limit < 2:
+        raise BadInput(f"a context of {limit} token has nothing to verify")
     token_ids = text_tokens(context, "verify_text")[:limit]
     if len(token_ids) < 2:
         raise BadInput(
@@ -88,6 +90,12 @@ def run_reference(context: StepContext) -> None:
             where=Where(path=str(context.sources["verify_text"])),
         )
     logits = StreamedReference(canonical_graph(context)).logits(token_ids)
+    if not np.isfinite(logits).all():
+        raise BadInput(
+            "the float model computes NaN or infinity",
+            where=Where(path=str(context.source)),
+            hint="the source's weights are damaged, or its configuration is not theirs",
+        )
     np.savez(
         context.out / VERIFICATION_DATA, token_ids=np.asarray(token_ids, np.int32), logits=logits
     )

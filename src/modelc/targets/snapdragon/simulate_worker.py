@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,10 @@ def run_graph(job: dict[str, Any]) -> dict[str, Any]:
 def logits(job: dict[str, Any]) -> dict[str, Any]:
     """Save float32 [tokens, vocab], the logits after each token of one sequence."""
     start = time.monotonic()
-    np.save(job["outputs"], np.concatenate(list(_decoder(job).read(job["tokens"]))))
+    result = np.concatenate(list(_decoder(job).read(job["tokens"])))
+    with Path(job["outputs"]).open("wb") as stream:
+        # Not to the file itself: NumPy would hide why it can't be written.
+        np.save(SimpleNamespace(write=stream.write), result)
     return {"seconds": time.monotonic() - start}
 
 
