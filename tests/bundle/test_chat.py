@@ -36,7 +36,8 @@ TEMPLATES = {
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
 def test_renders_as_transformers_does(template: str) -> None:
-    utils = pytest.importorskip("transformers.utils.chat_template_utils")
+    from transformers.utils import chat_template_utils as utils
+
     special = {"bos_token": "<s>", "eos_token": "</s>"}
     rendered, _ = utils.render_jinja_template(
         [MESSAGES], chat_template=template, add_generation_prompt=True, **special

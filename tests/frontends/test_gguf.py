@@ -9,8 +9,12 @@ import gguf
 import numpy as np
 import pytest
 
+from modelc.decoder.config import DecoderConfig
 from modelc.errors import BadInput
-from modelc.frontends import read_source
+from modelc.frontends import read_model, read_source
+from modelc.frontends.fields import Fields
+from modelc.frontends.gguf.config import read_config
+from modelc.frontends.gguf.container import read_container
 
 KEYS: dict[str, Any] = {
     "llama.context_length": 64,
@@ -63,6 +67,47 @@ def write(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def config_of(path: Path) -> DecoderConfig:
+    """The configuration alone; weights and tokenizer need not fit it."""
+    container = read_container(path)
+    return read_config(Fields(container.metadata, path), container.tensors)
+
+
+def test_a_yarn_context_is_the_longer_of_what_two_keys_say(tmp_path: Path) -> None:
+    keys = {
+        "llama.rope.scaling.type": "yarn",
+        "llama.rope.scaling.factor": 4.0,
+        "llama.rope.scaling.original_context_length": 64,
+    }
+    for given, expected in ((64, 256), (512, 512)):
+        path = write(tmp_path / f"{given}.gguf", {**keys, "llama.context_length": given}, {})
+        assert config_of(path).max_context == expected
+
+
+def test_gemma2_of_46_layers_scales_by_its_width(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {
+        "gemma2.attention.key_length": 4,
+        "gemma2.attention.value_length": 4,
+        "gemma2.attention.sliding_window": 8,
+        "gemma2.attn_logit_softcapping": 50.0,
+        "gemma2.final_logit_softcapping": 30.0,
+    }
+    for layers, divisor in ((42, 4), (46, 8)):  # head_dim; hidden size / heads
+        given = {**keys, "llama.block_count": layers}
+        config = config_of(write(tmp_path / f"{layers}.gguf", given, {}, "gemma2"))
+        assert config.attention_scale == divisor**-0.5
+
+
+def test_the_model_alone_is_that_of_the_source(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", {}, {})
+    model, source = read_model(path), read_source(path)
+    assert (model.config, model.weights) == (source.config, source.weights)
+    broken = write(tmp_path / "t.gguf", {"tokenizer.ggml.tokens": None}, {})
+    assert read_model(broken).config == model.config  # the tokenizer is not looked at
+    with pytest.raises(BadInput):
+        read_source(broken)
 
 
 def test_defaults(tmp_path: Path) -> None:

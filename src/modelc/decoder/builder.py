@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.decoder.check import check_source
-from modelc.decoder.config import DecoderConfig, DecoderSource
+from modelc.decoder.config import DecoderConfig, DecoderModel
 from modelc.decoder.layer import KeyValue, Tables, build_layer
 from modelc.decoder.linear import linear, rms_norm, softcap
 from modelc.decoder.mask import attention_masks
@@ -25,7 +25,7 @@ OPSET: Final = 23  # the first with Attention, RotaryEmbedding and RMSNormalizat
 IR_VERSION: Final = 11
 
 
-def build_decoder(source: DecoderSource, context_length: int) -> ir.Model:
+def build_decoder(source: DecoderModel, context_length: int) -> ir.Model:
     """Build the canonical graph (see ARCHITECTURE.md) for at most `context_length` positions.
 
     Raises:
@@ -87,7 +87,7 @@ def _cache(config: DecoderConfig, layer: int) -> KeyValue:
     )
 
 
-def _embed(scope: Scope, source: DecoderSource, input_ids: ir.Value) -> ir.Value:
+def _embed(scope: Scope, source: DecoderModel, input_ids: ir.Value) -> ir.Value:
     dims: list[int | str] = ["batch", "sequence", source.config.hidden_size]
     name = scope.path("weight")
     table = scope.weight(name, source.weights[name])
@@ -98,7 +98,7 @@ def _embed(scope: Scope, source: DecoderSource, input_ids: ir.Value) -> ir.Value
     return scope.emit("Mul", [rows, scope.constant(scope.path("scale"), scale)], dims, "scaled")
 
 
-def _head(scope: Scope, source: DecoderSource, hidden: ir.Value) -> ir.Value:
+def _head(scope: Scope, source: DecoderModel, hidden: ir.Value) -> ir.Value:
     """Logits of every position; a tied head reads the embedding's rows as columns."""
     config = source.config
     if config.tied_head:

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import Final
 
 from modelc.decoder.architectures import find_architecture
-from modelc.decoder.config import DecoderConfig, DecoderSource
+from modelc.decoder.config import DecoderConfig, DecoderModel
 from modelc.errors import BadInput, Where
 from modelc.ir.stored import tensor_shape
 
 LARGEST_FACTOR: Final = 1e6  # of a context's extension
 
 
-def check_source(source: DecoderSource) -> None:
+def check_source(source: DecoderModel) -> None:
     """Check the sizes and that every weight is there, as wide as they say, and known.
 
     Raises:

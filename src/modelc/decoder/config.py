@@ -94,11 +94,17 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True)
-class DecoderSource:
-    """What a frontend hands over: configuration, weights where they lie, tokenizer."""
+class DecoderModel:
+    """What a graph is built of: configuration, and weights where they lie."""
 
     config: DecoderConfig
     weights: Mapping[str, StoredMatrix]
+
+
+@dataclass(frozen=True)
+class DecoderSource(DecoderModel):
+    """All that a frontend reads: the model and its tokenizer."""
+
     tokenizer: TokenizerData
 
 

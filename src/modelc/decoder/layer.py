@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.decoder.architectures import ARCHITECTURES
-from modelc.decoder.config import DecoderSource
+from modelc.decoder.config import DecoderModel
 from modelc.decoder.linear import linear, rms_norm
 from modelc.ir.emit import Scope, dims_of, new_value
 
@@ -34,7 +34,7 @@ class KeyValue:
 
 def build_layer(
     scope: Scope,
-    source: DecoderSource,
+    source: DecoderModel,
     x: ir.Value,
     tables: Tables,
     mask: ir.Value,
@@ -61,7 +61,7 @@ def build_layer(
 
 def _attention(
     scope: Scope,
-    source: DecoderSource,
+    source: DecoderModel,
     x: ir.Value,
     tables: Tables,
     mask: ir.Value,
@@ -92,7 +92,7 @@ def _attention(
     return linear(scope.inside("o_proj"), source, merged, config.hidden_size)
 
 
-def _heads(scope: Scope, source: DecoderSource, x: ir.Value, which: str, heads: int) -> ir.Value:
+def _heads(scope: Scope, source: DecoderModel, x: ir.Value, which: str, heads: int) -> ir.Value:
     """Project x and set its heads apart: [batch, heads, sequence, head_dim]."""
     config = source.config
     projection = scope.inside(f"{which}_proj")
@@ -107,7 +107,7 @@ def _heads(scope: Scope, source: DecoderSource, x: ir.Value, which: str, heads: 
 
 
 def _rotate(
-    scope: Scope, source: DecoderSource, which: str, heads: ir.Value, tables: Tables
+    scope: Scope, source: DecoderModel, which: str, heads: ir.Value, tables: Tables
 ) -> ir.Value:
     return scope.emit(
         "RotaryEmbedding",
@@ -118,7 +118,7 @@ def _rotate(
     )
 
 
-def _feed_forward(scope: Scope, source: DecoderSource, x: ir.Value) -> ir.Value:
+def _feed_forward(scope: Scope, source: DecoderModel, x: ir.Value) -> ir.Value:
     """down(activation(gate(x)) * up(x))."""
     config = source.config
     gate = linear(scope.inside("gate_proj"), source, x, config.intermediate_size)

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from modelc.decoder.config import DecoderSource
+from modelc.decoder.config import DecoderModel
 from modelc.ir.emit import Scope, dims_of, new_value
 
 
 def linear(
-    scope: Scope, source: DecoderSource, x: ir.Value, width: int, result: str = ""
+    scope: Scope, source: DecoderModel, x: ir.Value, width: int, result: str = ""
 ) -> ir.Value:
     """x @ weight.T (+ bias), called `result`, or as the scope if that is not given."""
     dims = [*dims_of(x)[:-1], width]
@@ -29,7 +29,7 @@ def linear(
     return total
 
 
-def rms_norm(scope: Scope, source: DecoderSource, x: ir.Value) -> ir.Value:
+def rms_norm(scope: Scope, source: DecoderModel, x: ir.Value) -> ir.Value:
     """x / rms(x) * weight over the last axis."""
     weight = scope.path("weight")
     scale = scope.weight(weight, source.weights[weight])

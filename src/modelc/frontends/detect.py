@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from modelc.decoder.config import DecoderSource
+from modelc.decoder.config import DecoderModel, DecoderSource
 from modelc.errors import BadInput, Where
 from modelc.frontends.gguf import source as gguf
 from modelc.frontends.gguf.container import is_gguf
@@ -21,12 +21,14 @@ class Frontend:
 
     Attributes:
         read: the decoder that the source holds.
+        read_model: the same without its tokenizer.
         files: every file whose contents matter, sorted.
         describe: what the source says of itself, whatever its architecture.
     """
 
     name: str
     read: Callable[[Path], DecoderSource]
+    read_model: Callable[[Path], DecoderModel]
     files: Callable[[Path], tuple[Path, ...]]
     describe: Callable[[Path], Description]
 
@@ -34,10 +36,11 @@ class Frontend:
 FRONTENDS: Final[Mapping[str, Frontend]] = {
     row.name: row
     for row in (
-        Frontend("gguf", gguf.read_source, gguf.source_files, gguf.describe),
+        Frontend("gguf", gguf.read_source, gguf.read_model, gguf.source_files, gguf.describe),
         Frontend(
             "huggingface",
             huggingface.read_source,
+            huggingface.read_model,
             huggingface.source_files,
             huggingface.describe,
         ),
@@ -95,6 +98,15 @@ def read_source(path: Path) -> DecoderSource:
             raise
         place = replace(error.where, path=str(path))
         raise BadInput(error.message, where=place, hint=error.hint) from error
+
+
+def read_model(path: Path) -> DecoderModel:
+    """Return the decoder at `path` without its tokenizer, which takes longer than all the rest.
+
+    Raises:
+        BadInput: with the place and what to do.
+    """
+    return FRONTENDS[detect(path)].read_model(path)
 
 
 def source_files(path: Path) -> tuple[Path, ...]:

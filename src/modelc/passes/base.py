@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from modelc.ir.text import fingerprint, to_text
 
 
 @dataclass(frozen=True)
-class Pass:
+class Pass(ABC):
     """Graph in, graph out. Subclasses are frozen dataclasses whose fields are their options.
 
     `apply` may change the model in place and returns it. `before` and `after` are the stages
@@ -28,8 +29,9 @@ class Pass:
     before: ClassVar[Stage]
     after: ClassVar[Stage]
 
+    @abstractmethod
     def apply(self, model: ir.Model) -> ir.Model:
-        raise NotImplementedError
+        """Return the graph that this pass makes of `model`."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def main() -> None:
         report: dict[str, Any] = {"peak_mb": _run(job, channel)}
     except ModelcError as error:
         report = {"error": encode_error(error)}
-    except BaseException as error:
+    except BaseException as error:  # the parent has no other way to learn what it was
         traceback.print_exc()
         report = {"failure": f"failed with {type(error).__name__}: {error}"}
     _say(channel, report)

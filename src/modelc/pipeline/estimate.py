@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from modelc.frontends import read_source
+from modelc.frontends import read_model
 from modelc.ir.stored import StoredMatrix
 from modelc.pipeline.job import Job, make_job
 from modelc.pipeline.recipe import Recipe
@@ -108,7 +108,7 @@ def estimate_source(source: Path, recipe: Recipe) -> Estimate:
     from modelc.passes.expand import ExpandComposites
 
     job = make_job(source, recipe)
-    decoder = read_source(source)
+    decoder = read_model(source)
     config = decoder.config
     length = job.recipe.context_length or min(config.max_context, DEFAULT_CONTEXT)
     new_tokens = min(max(job.recipe.ar), length)

@@ -34,7 +34,7 @@ def run_isolated(step: Step, context: StepContext, log: Path) -> float:
         )
     try:
         reply = _converse(child, _job(step, context), context)
-    except BaseException:
+    except BaseException:  # whatever ends this wait, Ctrl-C too, must not leave the child behind
         if child.poll() is None:
             kill_group(child)
         raise

@@ -50,13 +50,13 @@ def build_canonical(context: StepContext) -> None:
     Options: context_length (0: the model's own, at most DEFAULT_CONTEXT).
     """
     from modelc.decoder.builder import build_decoder
-    from modelc.frontends import read_source
+    from modelc.frontends import read_model
     from modelc.ir.serial import save_graph
 
-    source = read_source(context.source)
-    config = source.config
+    model = read_model(context.source)
+    config = model.config
     length = context.options["context_length"] or min(config.max_context, DEFAULT_CONTEXT)
-    save_graph(build_decoder(source, length), context.out / GRAPH, source_root(context))
+    save_graph(build_decoder(model, length), context.out / GRAPH, source_root(context))
     facts = {
         "context_length": length,
         "vocab_size": config.vocab_size,

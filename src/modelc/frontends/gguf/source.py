@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from modelc.decoder.check import check_source
-from modelc.decoder.config import DecoderSource
+from modelc.decoder.config import DecoderModel, DecoderSource
 from modelc.errors import BadInput, Where
 from modelc.frontends.fields import Fields
 from modelc.frontends.gguf.config import ARCHITECTURES, read_config
@@ -35,17 +35,28 @@ def read_source(path: Path) -> DecoderSource:
         BadInput: the file is damaged, or holds something that modelc doesn't know.
     """
     container = read_container(path)
-    metadata = Fields(container.metadata, path)
+    model = _model(container)
+    tokenizer = read_tokenizer(Fields(container.metadata, path), model.config.vocab_size)
+    return DecoderSource(model.config, model.weights, tokenizer)
+
+
+def read_model(path: Path) -> DecoderModel:
+    """Return the same but for the tokenizer, which takes seconds to rebuild."""
+    return _model(read_container(path))
+
+
+def _model(container: Container) -> DecoderModel:
+    metadata = Fields(container.metadata, container.path)
     config = read_config(metadata, container.tensors)
     architecture = ARCHITECTURES[config.architecture]
     tensors = _named(container, architecture.layer)
     weights = place_weights(tensors, config, permuted=architecture.permuted)
     first_layer = {name.split(".", 3)[3] for name in weights if name.startswith("model.layers.0.")}
     biases = {name.removesuffix(".bias") for name in first_layer if name.endswith(".bias")}
-    check_biases(weights, biases | set(architecture.biases), config, path)
-    source = DecoderSource(config, weights, read_tokenizer(metadata, config.vocab_size))
-    check_source(source)
-    return source
+    check_biases(weights, biases | set(architecture.biases), config, container.path)
+    model = DecoderModel(config, weights)
+    check_source(model)
+    return model
 
 
 def source_files(path: Path) -> tuple[Path, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from modelc.decoder.check import check_source
-from modelc.decoder.config import DecoderConfig, DecoderSource
+from modelc.decoder.config import DecoderConfig, DecoderModel, DecoderSource
 from modelc.errors import BadInput, Where
 from modelc.frontends.fields import Fields, parse_json, read_text
 from modelc.frontends.huggingface.config import read_biases, read_config
@@ -27,6 +27,12 @@ def read_source(folder: Path) -> DecoderSource:
     Raises:
         BadInput: a file is missing or damaged, or holds something that modelc doesn't know.
     """
+    model = read_model(folder)
+    return DecoderSource(model.config, model.weights, read_tokenizer(folder, _config(folder)))
+
+
+def read_model(folder: Path) -> DecoderModel:
+    """Return the same but for the tokenizer."""
     given = _config(folder)
     config = read_config(given)
     # Kept by some old checkpoints; recomputed by everybody.
@@ -39,9 +45,9 @@ def read_source(folder: Path) -> DecoderSource:
         tensors.pop("lm_head.weight", None)
     weights = place_weights(tensors, config, norm_add=_norm_add(config))
     check_biases(weights, read_biases(given), config, folder)
-    source = DecoderSource(config, weights, read_tokenizer(folder, given))
-    check_source(source)
-    return source
+    model = DecoderModel(config, weights)
+    check_source(model)
+    return model
 
 
 def source_files(folder: Path) -> tuple[Path, ...]:
