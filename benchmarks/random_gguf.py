@@ -1,130 +1,131 @@
-"""A Llama of 200 million random parameters as GGUF, with a tokenizer that can be read.
+"""A random Llama as one GGUF file.
 
-Random weights run as fast as trained ones, and no download is needed.
+    python benchmarks/random_gguf.py {200m,1b,8b} [--kind Q4_0] [--folder FOLDER]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice, product
+import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import gguf
 import numpy as np
-import platformdirs
-
-LAYERS: Final = 12
-HIDDEN: Final = 1024
-FEED_FORWARD: Final = 2816
-HEADS: Final = 16
-KV_HEADS: Final = 8
-HEAD_DIM: Final = 64
-VOCAB: Final = 16384
-CONTEXT: Final = 2048
+from random_models import (
+    BLOCK,
+    SHAPES,
+    SPECIAL,
+    RandomBlocks,
+    Shape,
+    default_folder,
+    rope_divisors,
+    vocabulary,
+    weights,
+)
 
 FILE_TYPES: Final = {"F16": 1, "Q4_0": 2, "Q8_0": 7}
 Quantise = Callable[[Path, Path, str], None]
 
 
-def default_folder() -> Path:
-    """Where models are kept when nothing else is asked for."""
-    return platformdirs.user_cache_path("modelc-benchmarks")
-
-
-def make(folder: Path, kind: str, quantise: Quantise | None = None) -> Path | None:
-    """Return the model's file of one kind, made now if it is not there.
+def make(folder: Path, kind: str, quantise: Quantise | None = None, size: str = "200m") -> Path:
+    """Return a model's file, made now if it is not there.
 
     Args:
-        kind: F16, Q4_0, Q8_0, or one that only llama.cpp makes, such as Q4_K_M.
-        quantise: called with (F16 file, new file, kind) for those; without it they are None.
+        kind: a key of FILE_TYPES, or one that only llama.cpp makes, such as Q4_K_M.
+        quantise: called with (F16 file, new file, kind) for those.
+        size: a key of `SHAPES`.
+
+    Raises:
+        ValueError: a kind that nobody here can make.
     """
-    path = folder / f"random-{kind.lower()}.gguf"
+    path = folder / f"random-{size}-{kind.lower()}.gguf"
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     if kind in FILE_TYPES:
-        _write(partial, kind)
+        _write(partial, SHAPES[size], kind)
     elif quantise is None:
-        return None
+        raise ValueError(f"only llama.cpp makes {kind}")
     else:
-        source = make(folder, "F16")
-        assert source is not None
-        quantise(source, partial, kind)
+        quantise(make(folder, "F16", size=size), partial, kind)
     return partial.rename(path)
 
 
-def _write(path: Path, kind: str) -> None:
+def _write(path: Path, shape: Shape, kind: str) -> None:
+    """Write one tensor after the other; the largest one is in memory."""
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(FEED_FORWARD)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_key_length(HEAD_DIM)
-    writer.add_value_length(HEAD_DIM)
-    writer.add_rope_dimension_count(HEAD_DIM)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(VOCAB)
+    _add_sizes(writer, shape)
     writer.add_file_type(FILE_TYPES[kind])
-    _add_tokenizer(writer)
+    _add_tokenizer(writer, shape)
     type = gguf.GGMLQuantizationType[kind]
-    for name, values in _tensors():
-        if values.ndim == 1:
-            writer.add_tensor(name, values)
+    elements, size = gguf.GGML_QUANT_SIZES[type]
+    block_bytes = BLOCK // elements * size
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, shape.layers)
+    f32, raw = np.dtype(np.float32), np.dtype(np.uint8)
+    if shape.rope_factor:
+        writer.add_tensor_info("rope_freqs.weight", (shape.head_dim // 2,), f32, shape.head_dim * 2)
+    for weight in weights(shape):
+        name = names.get_name(weight.name, (".weight",))
+        assert name is not None
+        if len(weight.shape) == 1:
+            writer.add_tensor_info(f"{name}", weight.shape, f32, weight.shape[0] * 4)
         else:
-            writer.add_tensor(name, gguf.quants.quantize(values, type), raw_dtype=type)
+            row_bytes = weight.shape[1] // BLOCK * block_bytes
+            packed = (weight.shape[0], row_bytes)
+            writer.add_tensor_info(name, packed, raw, weight.shape[0] * row_bytes, type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    writer.write_ti_data_to_file()
+    if shape.rope_factor:
+        writer.write_tensor_data(rope_divisors(shape))
+    random = RandomBlocks()
+    for weight in weights(shape):
+        if len(weight.shape) == 1:
+            writer.write_tensor_data(random.norm(weight))
+        else:
+            pool = gguf.quants.quantize(random.blocks(weight.deviation), type)
+            pool = pool.view(np.uint8).view(f"V{block_bytes}")
+            writer.write_tensor_data(pool[random.places(weight.shape), 0].view(np.uint8))
     writer.close()
 
 
-def _tensors() -> Iterator[tuple[str, np.ndarray]]:
-    random = np.random.default_rng(7)
-
-    def normal(rows: int, columns: int, gain: float) -> np.ndarray:
-        values = random.standard_normal((rows, columns), np.float32)
-        # As in a 16-bit checkpoint, so that all kinds are made of the same numbers.
-        return (values * np.float32(gain / columns**0.5)).astype(np.float16).astype(np.float32)
-
-    def norm() -> np.ndarray:
-        return 1 + np.float32(0.1) * random.standard_normal(HIDDEN, np.float32)
-
-    width, kv_width = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
-    yield "token_embd.weight", normal(VOCAB, HIDDEN, HIDDEN**0.5)
-    for layer in range(LAYERS):
-        prefix = f"blk.{layer}"
-        yield f"{prefix}.attn_norm.weight", norm()
-        yield f"{prefix}.ffn_norm.weight", norm()
-        yield f"{prefix}.attn_q.weight", normal(width, HIDDEN, 1.5)
-        yield f"{prefix}.attn_k.weight", normal(kv_width, HIDDEN, 1.5)
-        yield f"{prefix}.attn_v.weight", normal(kv_width, HIDDEN, 1.0)
-        yield f"{prefix}.attn_output.weight", normal(HIDDEN, width, 0.5)
-        yield f"{prefix}.ffn_gate.weight", normal(FEED_FORWARD, HIDDEN, 1.0)
-        yield f"{prefix}.ffn_up.weight", normal(FEED_FORWARD, HIDDEN, 1.0)
-        yield f"{prefix}.ffn_down.weight", normal(HIDDEN, FEED_FORWARD, 1.0)
-    yield "output_norm.weight", norm()
-    yield "output.weight", normal(VOCAB, HIDDEN, 2.0)
+def _add_sizes(writer: gguf.GGUFWriter, shape: Shape) -> None:
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_value_length(shape.head_dim)
+    writer.add_rope_dimension_count(shape.head_dim)
+    writer.add_rope_freq_base(shape.rope_theta)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(shape.vocab)
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter) -> None:
-    """A byte-level BPE: the bytes, then pairs of letters, then pairs of those."""
-    special = ["<|bos|>", "<|eos|>"]
-    letters = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256))]
-    letters += [chr(256 + count) for count in range(256 - len(letters))]
-    small = [letter for letter in letters if letter.isascii() and letter.islower()]
-    pairs = list(product(small, small))
-    doubled = product(["".join(pair) for pair in pairs], repeat=2)
-    merges = [*pairs, *islice(doubled, VOCAB - len(letters) - len(pairs) - len(special))]
+def _add_tokenizer(writer: gguf.GGUFWriter, shape: Shape) -> None:
+    tokens, merges = vocabulary(shape)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list([*letters, *("".join(merge) for merge in merges), *special])
+    writer.add_token_list(tokens)
     writer.add_token_merges([" ".join(merge) for merge in merges])
-    writer.add_token_types([1] * (VOCAB - len(special)) + [3] * len(special))
-    writer.add_bos_token_id(VOCAB - 2)
-    writer.add_eos_token_id(VOCAB - 1)
+    writer.add_token_types([1] * (shape.vocab - len(SPECIAL)) + [3] * len(SPECIAL))
+    writer.add_bos_token_id(shape.bos)
+    writer.add_eos_token_id(shape.eos)
     writer.add_add_bos_token(False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("size", choices=SHAPES)
+    parser.add_argument("--kind", choices=FILE_TYPES, default="Q4_0")
+    parser.add_argument("--folder", type=Path, default=default_folder())
+    options = parser.parse_args()
+    print(make(options.folder, options.kind, size=options.size))
+
+
+if __name__ == "__main__":
+    main()

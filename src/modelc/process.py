@@ -16,7 +16,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,53 @@ class Finished:
     status: int
     seconds: float
     timed_out: bool
+
+
+class Leash:
+    """Ends, from another thread, the children that some threads are waiting for."""
+
+    def __init__(self) -> None:
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._ended = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Put the children that this thread starts meanwhile on the leash."""
+        token = _LEASH.set(self)
+        try:
+            yield
+        finally:
+            _LEASH.reset(token)
+
+    def end(self) -> None:
+        """Kill the children that live, and those still to come at once."""
+        with self._lock:
+            self._ended = True
+            for child in self._children:
+                _kill_living(child)
+
+    @contextmanager
+    def holding(self, child: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Have this child on the leash meanwhile."""
+        with self._lock:
+            self._children.add(child)
+            if self._ended:
+                _kill_living(child)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._children.discard(child)
+
+
+_LEASH: ContextVar[Leash | None] = ContextVar("leash", default=None)
+
+
+def leashed(child: subprocess.Popen[bytes]) -> AbstractContextManager[None]:
+    """Have a child on this thread's leash meanwhile, if it has one."""
+    leash = _LEASH.get()
+    return leash.holding(child) if leash else nullcontext()
 
 
 class LogMark:
@@ -106,7 +155,8 @@ def run_command(command: Command) -> Finished:
             raise ToolFailed(f"{command.argv[0]} could not be started: {error}") from error
         timed_out = False
         try:
-            child.wait(command.timeout_s)
+            with leashed(child):
+                child.wait(command.timeout_s)
         except subprocess.TimeoutExpired:
             timed_out = True
         finally:
@@ -226,3 +276,9 @@ def kill_group(child: subprocess.Popen[bytes]) -> None:
     else:
         child.kill()
     child.wait()
+
+
+def _kill_living(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        with suppress(ProcessLookupError):  # its own thread was quicker to see it end
+            kill_group(child)

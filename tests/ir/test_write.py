@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from modelc.ir.emit import Scope, Sheet, new_value
 from modelc.ir.stored import StoredMatrix
 from modelc.ir.weights import DerivedWeight
-from modelc.ir.write import ALIGNMENT, write_model
+from modelc.ir.write import ALIGNMENT, write_model, write_models
 
 ROWS = 64
 
@@ -101,3 +103,38 @@ def test_the_model_is_left_as_it_was(source: StoredMatrix, tmp_path: Path) -> No
     model = graph(source)
     write_model(model, tmp_path / "m.onnx")
     assert isinstance(model.graph.initializers["a"].const_value, DerivedWeight)
+
+
+def test_models_share_one_file_of_weights(source: StoredMatrix, tmp_path: Path) -> None:
+    seen: list[str] = []
+    models = {tmp_path / f"{name}.onnx": graph(source) for name in ("m", "n")}
+    data = tmp_path / "part.data"
+    write_models(models, data, lambda name, tensor: seen.append(name))
+    assert seen == ["a", "c", "d"]
+    write_model(graph(source), tmp_path / "alone.onnx")
+    assert data.read_bytes() == (tmp_path / "alone.onnx.data").read_bytes()
+    alone = onnx.load(tmp_path / "alone.onnx").graph.initializer
+    for path in models:
+        assert {
+            entry.value
+            for tensor in onnx.load(path, load_external_data=False).graph.initializer
+            for entry in tensor.external_data
+            if entry.key == "location"
+        } == {"part.data"}
+        for tensor, wanted in zip(onnx.load(path).graph.initializer, alone, strict=True):
+            assert tensor.raw_data == wanted.raw_data
+
+
+def test_four_bits_are_packed(tmp_path: Path) -> None:
+    codes = np.random.default_rng(1).integers(-8, 8, (33, 65)).astype(ml_dtypes.int4)
+    scope = Scope("m", Sheet())
+    inputs = [scope.constant("codes", codes), scope.constant("scale", np.array(1, np.float32))]
+    back = new_value("y", codes.shape)
+    scope.emit_many("DequantizeLinear", inputs, [back])
+    made = ir.Graph(
+        [], [back], nodes=scope.sheet.nodes, initializers=inputs, opset_imports={"": 21}, name="g"
+    )
+    write_model(ir.Model(made, ir_version=10), tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx.data").stat().st_size == (33 * 65 + 1) // 2
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(["y"], {})[0], codes.astype(np.float32))

@@ -58,13 +58,13 @@ def test_options_win_and_leave_the_rest(recipe_file: Path) -> None:
 def test_all_problems_are_told_at_once(recipe_file: Path) -> None:
     recipe_file.write_text('quants = "q8_0"\nar = [128]\ngguf = "quick"\n[verify]\nmintop1 = 2\n')
     with pytest.raises(BadInput) as caught:
-        make_recipe(recipe_file, {"context_length": 0, "splits": "many"})
+        make_recipe(recipe_file, {"context_length": 0, "splits": "many", "memory_limit": "much"})
     text = caught.value.message
     assert "target is not given" in text
     assert "no option is called quants" in text
     assert "no option is called verify.mintop1" in text
-    assert "ar: 1 must be among the lengths" in text
     assert "gguf: Input should be 'exact' or 'fast'" in text
+    assert "memory_limit: a size such as 8G" in text
     assert "context_length: Input should be greater than or equal to 1" in text
     assert "splits: " in text
     assert "quants: did you mean quant" in caught.value.hint
@@ -77,7 +77,9 @@ def test_all_problems_are_told_at_once(recipe_file: Path) -> None:
     ("options", "message"),
     [
         ({"ar": "128,x"}, "ar: "),
-        ({"ar": [1, 1]}, "ar: each length may be given once"),
+        ({"context_length": "512,"}, "context_length: "),
+        ({"format": "genie,zip"}, "format: "),
+        ({"kv_bits": 4}, "kv_bits: "),
         ({"ar": []}, "ar: "),
         ({"splits": 0}, "splits: "),
         ({"verify_tokens": 1}, "verify.tokens: "),
@@ -113,6 +115,8 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8
     quant=st.none() | WORDS,
     ar=st.sets(st.integers(2, 4096), max_size=3),
     splits=st.just("auto") | st.integers(1, 64),
+    contexts=st.sets(st.integers(1, 4096), max_size=3),
+    overrides=st.dictionaries(WORDS, WORDS, max_size=3),
     sqnr=st.none() | st.floats(-1e9, 1e9),
     ratio=st.none() | st.floats(1e-9, 1e9),
 )
@@ -122,10 +126,13 @@ def test_a_recipe_can_be_repeated_from_its_toml(
     quant: str | None,
     ar: set[int],
     splits: str | int,
+    contexts: set[int],
+    overrides: dict[str, str],
     sqnr: float | None,
     ratio: float | None,
 ) -> None:
     options = {"target": target, "quant": quant, "ar": [*ar, 1], "splits": splits}
+    options |= {"context_length": [*contexts], "overrides": overrides}
     limits = {"verify_min_sqnr_db": sqnr, "verify_max_perplexity_ratio": ratio}
     recipe = make_recipe(None, {**options, **limits})
     path = tmp_path_factory.mktemp("recipe") / "recipe.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,13 @@ def test_outliers_beyond_the_calibration_are_not_clipped_at_once() -> None:
     assert encodings["x"].minimum == pytest.approx(-2.5, rel=1e-3)
     assert encodings["x"].maximum == pytest.approx(5, rel=1e-3)
     assert encodings["present.0.key"].maximum == pytest.approx(2)  # 8 bits have none to spare
+
+
+def test_caches_of_16_bits() -> None:
+    scheme = replace(W8A16, kv="uint16")
+    found = activation_encodings({"present.0.key": Range(-2, 1)}, scheme)["present.0.key"]
+    assert (found.dtype, found.zero_point) == ("uint16", 32768)
+    assert found.maximum == pytest.approx(2)
 
 
 def test_float_schemes_have_no_encodings(tmp_path: Path) -> None:

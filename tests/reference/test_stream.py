@@ -96,3 +96,24 @@ def test_a_large_head_in_pieces_gives_the_same_logits(model: ir.Model) -> None:
     np.testing.assert_allclose(
         split.logits(SEQUENCES[0]), whole.logits(SEQUENCES[0]), rtol=1e-5, atol=1e-6
     )
+
+
+def test_logits_that_have_no_room_together_are_made_in_groups(
+    model: ir.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequences = [*SEQUENCES, [4], [8, 3]]
+    together = StreamedReference(model, piece_bytes=7 * 32 * 4)
+    wanted = list(together.logits_of(sequences))
+    groups: list[int] = []
+    run = StreamedReference._run
+
+    def count(self: StreamedReference, parts: object, states: list[object], *rest: object) -> None:
+        groups.append(len(states))
+        run(self, parts, states, *rest)
+
+    monkeypatch.setattr(StreamedReference, "_run", count)
+    monkeypatch.setattr("modelc.reference.stream.LOGITS_BYTES", 4 * 40 * 4)  # four tokens
+    found = list(together.logits_of(sequences))
+    assert groups == [4, 1, 2, 1]  # all through the layers, then the head
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)

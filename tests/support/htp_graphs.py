@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,14 @@ def lower(source: DecoderSource, upto: str, ar: int = 4, **settings: Any) -> ir.
     return run_passes(build_decoder(source, CONTEXT), passes, graph=f"ar{ar}")[0]
 
 
-def encodings(source: DecoderSource, **settings: Any) -> dict[str, Encoding]:
-    """Gather ranges on `TOKENS` and some more."""
+def encodings(source: DecoderSource, **changes: Any) -> dict[str, Encoding]:
+    """Gather ranges on `TOKENS` and some more; `changes` are of the scheme w8a16."""
     (expand,) = build_pipeline("expanded", {})
     model, _ = run_passes(build_decoder(source, CONTEXT), [expand], graph="expanded")
     more = np.random.default_rng(3).integers(0, 40, (4, CONTEXT)).tolist()
-    return activation_encodings(gather_ranges(model, [TOKENS, *more]), SCHEMES["w8a16"])
+    return activation_encodings(
+        gather_ranges(model, [TOKENS, *more]), replace(SCHEMES["w8a16"], **changes)
+    )
 
 
 def reference(source: DecoderSource) -> np.ndarray:
@@ -135,6 +137,14 @@ def generate(
         loop.quantise, loop.dequantise, loop.hidden = edge.quantise, edge.dequantise, -100.0
     prompt, rest = TOKENS[:-count], TOKENS[-count:]
     return np.concatenate([loop.logits(prompt, max(graphs)), loop.logits(rest, min(graphs))])
+
+
+def feeds_of(model: ir.Model) -> dict[str, np.ndarray]:
+    """Return zeros for every input of a static graph."""
+    return {
+        str(value.name): np.zeros(value.shape.numpy(), value.dtype.numpy())
+        for value in model.graph.inputs
+    }
 
 
 def op_types(model: ir.Model) -> Sequence[str]:

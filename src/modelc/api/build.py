@@ -54,7 +54,7 @@ def compile(
         dump_ir=Path(dump_ir) if dump_ir else None,
     )
     assert report.bundle  # otherwise it raised
-    bundle = Bundle.open(report.bundle, check=False, store=store)
+    bundle = Bundle.open(report.bundle, check=False)
     bundle.report = report
     return bundle
 

@@ -18,7 +18,6 @@ from modelc.errors import BadInput, Where
 from modelc.pipeline.compile import CompileReport
 from modelc.pipeline.plans import files_to_run
 from modelc.pipeline.steps import VERIFICATION_DATA
-from modelc.pipeline.store import Store
 from modelc.pipeline.verify import open_runtime, thresholds_of, verify_runtime
 from modelc.targets.runtime import Generation, Runtime, Sampling
 from modelc.verify.evaluate import Evaluation
@@ -52,32 +51,28 @@ class Bundle:
     Use it as a context manager, or `close` it, to free what the runtime holds.
     """
 
-    def __init__(self, files: BundleFiles, *, threads: int = 0, store: Store | None = None) -> None:
+    def __init__(self, files: BundleFiles, *, threads: int = 0) -> None:
         cores = os.cpu_count() or 1
         if not 0 <= threads <= cores:
             raise BadInput(f"{threads} threads; this machine has {cores} cores")
-        self._store = store
         self.path = files.path
         self.manifest: Manifest = files.manifest
         self.report: CompileReport | None = None
         self._threads = threads
 
     @classmethod
-    def open(
-        cls, path: StrPath, *, threads: int = 0, check: bool = True, store: Store | None = None
-    ) -> Bundle:
+    def open(cls, path: StrPath, *, threads: int = 0, check: bool = True) -> Bundle:
         """Open a bundle after checking every file's SHA-256 (`check=False`: sizes only).
 
         Args:
             threads: of the runtime, 0 for its own choice.
-            store: where simulator binaries are looked for if the bundle has none.
 
         Raises:
             BadInput: no bundle, or one that a newer modelc made.
             Damaged: a file is missing or not what the manifest says.
         """
         files = open_bundle(Path(path), check_contents=check)
-        return cls(files, threads=threads, store=store)
+        return cls(files, threads=threads)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -91,7 +86,7 @@ class Bundle:
             Missing: it can't run on this machine.
         """
         settings = {**self.manifest.settings, "threads": self._threads}
-        files = files_to_run(self.path, self.manifest, lambda: self._store or Store())
+        files = files_to_run(self.path, self.manifest)
         return open_runtime(self.manifest.runtime, files, settings)
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:

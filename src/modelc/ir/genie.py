@@ -27,3 +27,8 @@ LOGITS: Final = "logits"
 def cache(kind: Literal["key", "value"], layer: int, direction: Literal["in", "out"]) -> str:
     """Return the name of a layer's KV cache input or output."""
     return f"past_{kind}_{layer}_{direction}"
+
+
+def is_cache(name: str) -> bool:
+    """Return whether a tensor is a layer's KV cache, in or out."""
+    return name.startswith(("past_key_", "past_value_"))

@@ -7,7 +7,7 @@ A target that knows a weight's format takes its raw blocks (`blocks()`), everybo
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from modelc.errors import BadInput, Where
+from modelc.ir.decode import decode_blocks
 
 # Elements and bytes of one block along a row, by format name (GGML's names; the float formats of
 # safetensors have the same names). Source: the GGUF specification.
@@ -33,8 +34,6 @@ BLOCKS: Final[dict[str, tuple[int, int]]] = {
     "Q5_K": (256, 176),
     "Q6_K": (256, 210),
 }
-
-_ROWS: Final = 512  # decoded at once: the decoder takes several times the memory of its result
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,25 @@ def tensor_shape(source: StoredMatrix) -> tuple[int, ...]:
     return shape[::-1] if source.transposed else shape
 
 
+def slice_rows(source: StoredMatrix, first: int, last: int) -> StoredMatrix:
+    """Return rows [first, last) of a matrix (before it is transposed), or elements of a vector.
+
+    Rows that change places come as whole heads, elements of a vector as whole blocks.
+    """
+    heads = source.unpermute_heads
+    if heads:
+        count = max(tensor_shape(replace(source, transposed=False))[0] // heads, 1)
+        assert first % count == last % count == 0, f"{source.path.name}: a part of a head"
+        heads = (last - first) // count
+    if len(source.shape) == 1:
+        block, size = BLOCKS[source.format]
+        assert first % block == 0, f"{source.path.name}: a part of a block"
+        offset = source.offset + first // block * size
+        return replace(source, offset=offset, shape=(last - first,), unpermute_heads=heads)
+    start = source.rows[0] if source.rows else 0
+    return replace(source, rows=(start + first, start + last), unpermute_heads=heads)
+
+
 def release(source: StoredMatrix) -> None:
     """Let go of the memory that holds a weight's file pages; reading it again maps them anew."""
     if not hasattr(mmap, "MADV_DONTNEED"):
@@ -127,25 +145,6 @@ def release(source: StoredMatrix) -> None:
     first = source.offset // mmap.PAGESIZE * mmap.PAGESIZE
     size = source.offset + source.row_count * source.row_bytes - first
     _mapped(source.path).madvise(mmap.MADV_DONTNEED, first, size)
-
-
-def decode_blocks(raw: np.ndarray, format: str) -> np.ndarray:
-    """Decode uint8 [rows, row_bytes] into float32 [rows, columns]."""
-    if format == "F32":
-        return np.ascontiguousarray(raw).view(np.float32)
-    if format == "F16":
-        return np.ascontiguousarray(raw).view(np.float16).astype(np.float32)
-    if format == "BF16":
-        wide = np.ascontiguousarray(raw).view(np.uint16).astype(np.uint32) << np.uint32(16)
-        return wide.view(np.float32)
-    from gguf import GGMLQuantizationType, quants
-
-    block, size = BLOCKS[format]
-    values = np.empty((len(raw), raw.shape[1] // size * block), np.float32)
-    for first in range(0, len(raw), _ROWS):
-        part = quants.dequantize(raw[first : first + _ROWS], GGMLQuantizationType[format])
-        values[first : first + _ROWS] = part
-    return values
 
 
 def unpermute(rows: np.ndarray, heads: int) -> np.ndarray:

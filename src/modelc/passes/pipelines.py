@@ -29,6 +29,8 @@ PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
     # The expanded graph, on which ranges are gathered.
     "expanded": ("modelc.passes.expand:ExpandComposites",),
     "htp-float": _HTP_FLOAT,
+    # What a part with layers goes through between these two.
+    "htp-sha": ("modelc.passes.htp.mha_to_sha:MhaToSha",),
     "htp-quantised": (*_HTP_FLOAT, "modelc.passes.htp.quantise:Quantise"),
 }
 

@@ -18,7 +18,6 @@ from modelc.errors import ModelcError
 from modelc.files import space_needed
 from modelc.pipeline.memory import PeakMemory
 from modelc.pipeline.step import StepContext, plain, resolve
-from modelc.pipeline.store import SPACE_HINT
 from modelc.process import encode_error, end_with_parent
 
 
@@ -51,7 +50,7 @@ def _run(job: dict[str, Any], channel: TextIO) -> float:
         progress=lambda fraction, message: _say(channel, {"progress": [fraction, message]}),
         log=lambda line: _say(channel, {"log": line}),
     )
-    with PeakMemory() as memory, space_needed(out, SPACE_HINT):
+    with PeakMemory() as memory, space_needed(out, job["space_hint"]):
         resolve(job["run"])(context)
     return memory.mb
 

@@ -89,7 +89,7 @@ def compile_source(
         results = execute(make_plan(job), store, job.sources, events)
         if dump_ir is not None:
             copy_ir(results, dump_ir)
-        entries = {result.name: result.entry for result in results}
+        entries = {result.name: result.entry for result in results if result.entry}
         verification = json.loads((entries["verify"].path / VERIFICATION).read_text())
         if verification["passed"]:
             draft = draft_bundle(job, entries, Sources(store, job.sources))
@@ -132,7 +132,7 @@ def copy_ir(results: Sequence[StepResult], directory: Path) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for result in results:
+        for result in (result for result in results if result.entry):
             for text in sorted((result.path / IR).glob("*.txt")):
                 target = directory / result.name / text.name
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,7 @@ def diagnose() -> list[Diagnosis]:
         *(_package(name) for name in PACKAGES),
         _cpu(),
         _snapdragon(),
+        _sdk(),
     ]
 
 
@@ -91,3 +92,13 @@ def _snapdragon() -> Diagnosis:
     except ModelcError as error:
         return Diagnosis(name, "missing", f"{error.message}; {error.hint}")
     return Diagnosis(name, "note", f"{versions}; Genie takes an empty configuration")
+
+
+def _sdk() -> Diagnosis:
+    from modelc.targets.snapdragon.sdk.find import find_sdk
+
+    name = "toolchain sdk"
+    try:
+        return Diagnosis(name, "ok", str(find_sdk(os.environ)))
+    except ModelcError as error:
+        return Diagnosis(name, "note", f"{error.message}; {error.hint}")

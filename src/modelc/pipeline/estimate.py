@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from modelc.frontends import read_model
-from modelc.ir.stored import StoredMatrix
+from modelc.ir.stored import StoredMatrix, tensor_shape
+from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.job import Job, make_job
+from modelc.pipeline.memory import free_memory
+from modelc.pipeline.part_sizes import HTP_LIMIT
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.steps import DEFAULT_CONTEXT
 
 if TYPE_CHECKING:
-    from modelc.decoder.config import DecoderConfig
-
-# A context on the device addresses 4 GB; this much of it can be used.
-HTP_LIMIT: Final = 3_500_000_000
+    from modelc.decoder.config import DecoderModel
 
 # Bits per weight, scales included, as each kind of weights lies in memory.
-_BITS: Final[dict[str, float]] = {"q8_0": 8 + 32 / 32, "q4_0": 4 + 32 / 32, "int8-channel": 8}
+_BITS: Final[dict[str, float]] = {"q8_0": 8 + 32 / 32, "q4_0": 4 + 32 / 32}
 
 # What MatMulNBits holds for a GGUF block: bits per weight with float32 scales (and minima).
 _GGUF_BITS: Final[dict[str, float]] = {
@@ -40,12 +39,15 @@ _GGUF_BITS: Final[dict[str, float]] = {
 
 @dataclass(frozen=True)
 class PartEstimate:
-    """Bytes that one part of the model takes."""
+    """Bytes that one part of the model takes; `host` is the peak of compiling it, where that is
+    worth telling."""
 
     name: str
+    holds: str
     weights: int
     kv_cache: int
     activations: int
+    host: int = 0
 
     @property
     def total(self) -> int:
@@ -57,9 +59,10 @@ class Estimate:
     """The answer of `modelc estimate`; sizes in bytes.
 
     Attributes:
+        context_length, new_tokens: the longest.
         kv_per_token: KV cache of one position in all layers.
-        peak_module: where most activations are alive at once.
         limit: what the target has for one part.
+        why: why there are so many parts.
     """
 
     target: str
@@ -68,9 +71,9 @@ class Estimate:
     new_tokens: int
     parameters: int
     kv_per_token: int
-    peak_module: str
     parts: tuple[PartEstimate, ...]
     limit: int
+    why: str = ""
 
     @property
     def fits(self) -> bool:
@@ -97,81 +100,74 @@ class Estimate:
 def estimate_source(source: Path, recipe: Recipe) -> Estimate:
     """Estimate a source under a recipe; no weight is read.
 
-    Activations are those of the expanded graph, so attention scores count whole: an upper bound
-    where the target fuses them.
-
     Raises:
         BadInput: as `compile` would.
     """
+    job = make_job(source, recipe)
+    return _on_cpu(job) if job.target.family == "cpu" else _on_snapdragon(job)
+
+
+def _on_snapdragon(job: Job) -> Estimate:
+    plan = decoder_job(job)
+    longest = max(plan.layout.context_lengths)
+    sizes = ((place, part, plan.size(place)) for place, part in plan.layout.numbered())
+    return Estimate(
+        target=job.target.name,
+        quant=job.scheme.name,
+        context_length=longest,
+        new_tokens=max(plan.layout.ars),
+        parameters=_parameters(plan.sizes.model),
+        kv_per_token=plan.config.layers * plan.sizes.kv_per_layer // longest,
+        parts=tuple(
+            PartEstimate(
+                place, str(part), size.weights, size.kv_cache, size.activations, size.host
+            )
+            for place, part, size in sizes
+        ),
+        limit=HTP_LIMIT,
+        why=plan.layout.why,
+    )
+
+
+def _on_cpu(job: Job) -> Estimate:
+    """Activations are those of the expanded graph, so attention scores count whole: an upper bound,
+    as the kernels fuse them."""
     from modelc.decoder.builder import build_decoder
     from modelc.ir.liveness import peak_activations
     from modelc.passes.expand import ExpandComposites
 
-    job = make_job(source, recipe)
-    decoder = read_model(source)
+    decoder = read_model(job.source)
     config = decoder.config
-    length = job.recipe.context_length or min(config.max_context, DEFAULT_CONTEXT)
+    length = max(job.recipe.context_length, default=min(config.max_context, DEFAULT_CONTEXT))
     new_tokens = min(max(job.recipe.ar), length)
     graph = ExpandComposites().apply(build_decoder(decoder, length))
     sizes = {"batch": 1, "sequence": new_tokens, "past": length - new_tokens}
-    on_cpu = job.target.family == "cpu"
-    peak = peak_activations(graph, sizes, 4 if on_cpu else 2)
-    kv_per_token = 2 * config.layers * config.kv_heads * config.head_dim * _kv_bytes(job)
-    part = PartEstimate(
-        "1_of_1", _weights_bytes(job, config, decoder.weights), kv_per_token * length, peak.nbytes
-    )
+    peak = peak_activations(graph, sizes, 4)
+    kv_per_token = 2 * config.layers * config.kv_heads * config.head_dim * 4
+    weights = int(sum(_matrix_bytes(job, matrix) for matrix in decoder.weights.values()))
+    part = PartEstimate("1_of_1", "all", weights, kv_per_token * length, peak.nbytes)
     return Estimate(
         target=job.target.name,
         quant=job.scheme.name,
         context_length=length,
         new_tokens=new_tokens,
-        parameters=sum(math.prod(_shape(matrix)) for matrix in decoder.weights.values()),
+        parameters=_parameters(decoder),
         kv_per_token=kv_per_token,
-        peak_module=peak.module,
         parts=(part,),
-        limit=_free_memory() if on_cpu else HTP_LIMIT,
+        limit=free_memory(),
     )
 
 
-def _weights_bytes(job: Job, config: DecoderConfig, weights: dict[str, StoredMatrix] | Any) -> int:
-    total = 0.0
-    for name, matrix in weights.items():
-        # A tied head is a second copy on the HTP; the CPU shares it with the embedding.
-        copies = 2 if config.tied_head and name == "model.embed_tokens.weight" else 1
-        copies = 1 if job.target.family == "cpu" else copies
-        total += copies * _matrix_bytes(job, matrix)
-    return int(total)
+def _parameters(model: DecoderModel) -> int:
+    return sum(math.prod(tensor_shape(matrix)) for matrix in model.weights.values())
 
 
 def _matrix_bytes(job: Job, matrix: StoredMatrix) -> float:
-    """Bytes of one weight as the target holds it; vectors stay float."""
-    count = math.prod(_shape(matrix))
-    float_bytes = 4 if job.target.family == "cpu" else 2
+    """Bytes of one weight as the CPU holds it; vectors stay float."""
+    count = math.prod(tensor_shape(matrix))
     kind = job.scheme.weights
     if len(matrix.shape) < 2 or kind == "float":
-        return count * float_bytes
+        return count * 4
     if kind == "gguf":
-        return count * _GGUF_BITS.get(matrix.format, float_bytes * 8) / 8
+        return count * _GGUF_BITS.get(matrix.format, 32) / 8
     return count * _BITS[kind] / 8
-
-
-def _kv_bytes(job: Job) -> int:
-    if job.scheme.kv == "uint8":
-        return 1
-    return 4 if job.target.family == "cpu" else 2
-
-
-def _shape(matrix: StoredMatrix) -> tuple[int, ...]:
-    if matrix.rows is None:
-        return matrix.shape
-    return (matrix.rows[1] - matrix.rows[0], *matrix.shape[1:])
-
-
-def _free_memory() -> int:
-    """Bytes of memory that this machine could give now."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found = dict(line.split(":", 1) for line in lines)
-        return int(found["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -25,6 +25,8 @@ Why = Literal[
     "input changed",
     "damaged",
     "removed",
+    "needed again",
+    "not needed",
 ]
 
 
@@ -33,8 +35,11 @@ class Reason:
     """Why a step would run, or that it is cached.
 
     Attributes:
-        why: the first that holds, a step's own changes before those of its inputs.
-        details: all that changed since its last run for this target and source path.
+        why: the first that holds, a step's own changes before those of its inputs. A transient
+            result is "not needed" while the steps that read it have theirs, and "needed again"
+            when one of them has to run.
+        details: all that changed since its last run for this target and source path; or who needs
+            it again.
         key: of the result that it would have now.
     """
 
@@ -44,8 +49,13 @@ class Reason:
     key: str
 
 
-def explain(plan: Plan, store: Store, sources: Mapping[str, Path]) -> list[Reason]:
+def explain(
+    plan: Plan, store: Store, sources: Mapping[str, Path], *, keep: bool = False
+) -> list[Reason]:
     """Return a reason for each step, in the plan's order; runs nothing.
+
+    Args:
+        keep: as `execute` would be given.
 
     Raises:
         BadInput: a source is not there.
@@ -53,18 +63,24 @@ def explain(plan: Plan, store: Store, sources: Mapping[str, Path]) -> list[Reaso
     """
     outside = Sources(store, sources)
     prints = fingerprints(plan, outside.digests)
-    found = survey(plan, prints, store)
+    found = survey(plan, prints, store, keep=keep)
+    transient = plan.transient()
     return [
         _reason(
             prints[step.name],
             found[step.name],
             history.recall(store, plan.target, outside.origin, step.name),
+            transient=step.name in transient,
         )
         for step in plan.steps
     ]
 
 
-def _reason(now: Fingerprint, finding: Finding, last: Fingerprint | None) -> Reason:
+def _reason(
+    now: Fingerprint, finding: Finding, last: Fingerprint | None, *, transient: bool
+) -> Reason:
+    if not finding.needed:
+        return Reason(now.step, "not needed", (), now.key)
     if finding.state == "whole":
         return Reason(now.step, "cached", (), now.key)
     if finding.state == "damaged":
@@ -73,8 +89,10 @@ def _reason(now: Fingerprint, finding: Finding, last: Fingerprint | None) -> Rea
         return Reason(now.step, "never ran", (), now.key)
     changes = _changes(last, now)
     details = tuple(detail for lines in changes.values() for detail in lines)
-    why: Why = next((why for why, lines in changes.items() if lines), "removed")
-    return Reason(now.step, why, details, now.key)
+    why = next((why for why, lines in changes.items() if lines), None)
+    if why is None and transient and finding.readers:
+        return Reason(now.step, "needed again", tuple(f"by {r}" for r in finding.readers), now.key)
+    return Reason(now.step, why or "removed", details, now.key)
 
 
 def _changes(last: Fingerprint, now: Fingerprint) -> dict[Why, list[str]]:

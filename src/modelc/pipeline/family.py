@@ -11,7 +11,7 @@ from modelc.bundle.manifest import Graph, Manifest
 from modelc.bundle.write import FromFile
 from modelc.pipeline.job import Job
 from modelc.pipeline.step import Step
-from modelc.pipeline.store import Entry, Store
+from modelc.pipeline.store import Entry
 
 Contents = tuple[dict[str, FromFile], tuple[Graph, ...]]
 
@@ -21,25 +21,25 @@ class Family:
     """One target family.
 
     Attributes:
-        checks: short steps after `canonical` that refuse a job before anything long runs.
+        canonical_length: context that the canonical graph is built for; 0 is the model's own.
         steps: those between `canonical` and `verify`.
         runs_on: names of the steps whose results the runtime loads.
         ships: names of the steps whose files go into the bundle.
         tools: packages that run the result.
-        verify_tokens: of the verification text, if the recipe doesn't say.
+        verify_tokens: of the verification text, at most.
         contents: from the steps' results to the bundle's own files, by name, and graphs.
         settings: what the runtime must be told beside the model's sizes.
         files_of_steps: step name -> folder, to what the runtime loads, by role.
         files_of_bundle: the same for a bundle.
     """
 
-    checks: Callable[[Job], tuple[Step, ...]]
+    canonical_length: Callable[[Job], int]
     steps: Callable[[Job], tuple[Step, ...]]
     runs_on: Callable[[Job], tuple[str, ...]]
     ships: Callable[[Job], tuple[str, ...]]
     tools: tuple[str, ...]
-    verify_tokens: int
+    verify_tokens: Callable[[Job], int]
     contents: Callable[[Job, Mapping[str, Entry]], Contents]
     settings: Callable[[Job], dict[str, Any]]
     files_of_steps: Callable[[Mapping[str, Path]], dict[str, Path]]
-    files_of_bundle: Callable[[Path, Manifest, Callable[[], Store]], dict[str, Path]]
+    files_of_bundle: Callable[[Path, Manifest], dict[str, Path]]

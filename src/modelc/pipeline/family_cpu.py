@@ -78,14 +78,14 @@ def _graph(path: Path) -> Graph:
 
 
 CPU: Final = Family(
-    checks=lambda job: (),
+    canonical_length=lambda job: max(job.recipe.context_length, default=0),
     steps=_steps,
     runs_on=lambda job: ("lower",),
     ships=lambda job: ("lower",),
     tools=("onnxruntime",),
-    verify_tokens=256,
+    verify_tokens=lambda job: job.recipe.verify.tokens or 256,
     contents=_contents,
     settings=lambda job: {},
     files_of_steps=lambda folders: {"model": folders["lower"] / MODEL},
-    files_of_bundle=lambda folder, manifest, open_store: {"model": folder / MODEL},
+    files_of_bundle=lambda folder, manifest: {"model": folder / MODEL},
 )

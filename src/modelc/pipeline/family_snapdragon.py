@@ -1,185 +1,297 @@
-"""Snapdragon: static AR-n graphs, quantised, compiled into one context binary for Genie.
+"""Snapdragon: static graphs for every part, AR length and context length, quantised, compiled into
+one context binary for each part.
 
-check     calibrate ──> encodings ──> lower.ar128, lower.ar1 ──> context_binary (to ship)
-                                            └──────────────────> twin.ar128, twin.ar1 (simulator)
+calibrate ─ encodings ─┐                 ┌─ samples
+canonical ─ prepare_exports ─ split_model ─ mha_to_sha ─ quantize ─┬─ generate_context_binary
+            (each AR, CL)                               (each part) ├─ convert
+                                                                    └─ twins, or rehearse
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from modelc.bundle.manifest import Graph, Manifest, Tensor
+from modelc.bundle.manifest import Manifest
 from modelc.bundle.tokenizer import TOKENIZER
-from modelc.bundle.write import FromFile
-from modelc.errors import BadInput, Missing, Where
-from modelc.pipeline.family import Contents, Family
+from modelc.errors import Missing, Where
+from modelc.pipeline.contents_snapdragon import TWINS, contents, ships
+from modelc.pipeline.decoder_job import DecoderJob, decoder_job
+from modelc.pipeline.family import Family
 from modelc.pipeline.job import CALIBRATION_TEXT, Job
+from modelc.pipeline.layout import lengths_name
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps import CONFIG
-from modelc.pipeline.steps_snapdragon import ENCODINGS, INFO
-from modelc.pipeline.store import Entry, Store
+from modelc.pipeline.steps_binaries import INFO, PROOF
+from modelc.pipeline.steps_rehearse import REHEARSAL
 
-TWINS: Final = "twins"
 TOOLS: Final = ("onnxruntime", "onnxruntime-qnn")
 
-_STEPS = "modelc.pipeline.steps_snapdragon"
+# A decoder larger than this is not run as a whole in the simulator, at 50 to 100 million
+# multiply-adds a second.
+SIMULATED_WEIGHTS: Final = 50_000_000
+# Nor is a graph of a part that takes more than this for one call.
+MOST_MACS: Final = 1_500_000_000
+
+_HERE = "modelc.pipeline"
 
 
 def _steps(job: Job) -> tuple[Step, ...]:
     from modelc.targets.snapdragon.library import library_path
 
     library_path("QnnHtp")  # says at once, and with a hint, if the compiler is not here
-    if job.recipe.splits not in ("auto", 1):
-        raise BadInput(
-            f"a decoder can't be cut into {job.recipe.splits} parts yet",
-            hint="leave --splits out: it is compiled in one part",
-        )
-    quantised = _is_quantised(job)
-    assert job.target.chipset is not None
-    # By the chipset's own name: results are shared by all its aliases.
-    chip = {"chipset": job.target.chipset.name, "fp16": not quantised}
-    lowered = {ar: f"lower.ar{ar}" for ar in job.recipe.ar}
-    binary_inputs = ("import", "canonical", *lowered.values())
-    calibrate = Step(
-        "calibrate",
-        f"{_STEPS}:calibrate",
-        options=job.recipe.calibration.model_dump(mode="json", exclude={"text"}),
-        inputs=("import", "canonical"),
-        reads=(SOURCE, CALIBRATION_TEXT),
-        tools=("onnxruntime",),
-    )
-    encode = Step(
-        "encodings",
-        f"{_STEPS}:encode",
-        options={"scheme": job.scheme.name},
-        inputs=("calibrate",),
-    )
+    plan = decoder_job(job)
     return (
-        *((calibrate, encode) if quantised else ()),
-        *(
-            Step(
-                name,
-                f"{_STEPS}:lower",
-                options={"ar": ar},
-                inputs=("canonical", *(("encodings",) if quantised else ())),
-                reads=(SOURCE,),
-                tools=("onnx", "onnx-ir"),
-            )
-            for ar, name in lowered.items()
-        ),
-        *(
-            Step(
-                f"twin.ar{ar}",
-                f"{_STEPS}:compile_twin",
-                options={**chip, "ar": ar},
-                inputs=("canonical", name),
-                tools=TOOLS,
-            )
-            for ar, name in lowered.items()
-        ),
+        _samples(job, plan),
+        *(_calibration(job, plan) if plan.quantised else ()),
+        *_graph_steps(job, plan),
+        *(step for place in plan.layout.places for step in _part_steps(job, plan, place)),
         Step(
-            "context_binary",
-            f"{_STEPS}:compile_binary",
-            options={**chip, "ar": list(job.recipe.ar)},
-            inputs=binary_inputs,
+            "describe_binaries",
+            f"{_HERE}.steps_binaries:describe_binaries",
+            options={
+                **_chip(plan),
+                "parts": list(plan.layout.places),
+                "format": list(job.recipe.format),
+            },
+            inputs=("import", *_each(plan, "generate_context_binary")),
             tools=TOOLS,
         ),
     )
 
 
-def _checks(job: Job) -> tuple[Step, ...]:
-    # No step reads its result, so that another --ar keeps what it can; it only comes first.
-    options = {"ar": list(job.recipe.ar), "fp16": not _is_quantised(job)}
-    return (Step("check", f"{_STEPS}:check", options=options, inputs=("import", "canonical")),)
-
-
-def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
-    entry = entries["context_binary"]
-    infos = json.loads((entry.path / INFO).read_text())
-    files = {
-        name: FromFile(entry.path / name, digest) for name, digest in entry.record.files.items()
-    }
-    if "encodings" in entries:
-        encodings = entries["encodings"]
-        files[ENCODINGS] = FromFile(encodings.path / ENCODINGS, encodings.record.files[ENCODINGS])
-    if job.recipe.keep_twins:
-        for ar in job.recipe.ar:
-            twin = entries[f"twin.ar{ar}"]
-            files |= {f"{TWINS}/{name}": FromFile(twin.path / name) for name in twin.record.files}
-    graphs = tuple(
-        Graph(graph["name"], name, _tensors(graph["inputs"]), _tensors(graph["outputs"]))
-        for name, info in infos.items()
-        for graph in info["graphs"]
+def _samples(job: Job, plan: DecoderJob) -> Step:
+    return Step(
+        "samples",
+        f"{_HERE}.steps_samples:run_samples",
+        options={"tokens": min(48, min(plan.layout.context_lengths))},
+        inputs=("import", "canonical"),
+        reads=(SOURCE, CALIBRATION_TEXT),
+        tools=("onnxruntime",),
+        **_heavy(plan, 0),
     )
-    return files, graphs
 
 
-def _tensors(rows: list[dict[str, Any]]) -> tuple[Tensor, ...]:
-    return tuple(Tensor(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)
+def _calibration(job: Job, plan: DecoderJob) -> tuple[Step, ...]:
+    calibrate = Step(
+        "calibrate",
+        f"{_HERE}.steps_calibrate:calibrate",
+        options=job.recipe.calibration.model_dump(mode="json", exclude={"text"}),
+        inputs=("import", "canonical"),
+        reads=(SOURCE, CALIBRATION_TEXT),
+        tools=("onnxruntime",),
+        **_heavy(plan, 0),
+    )
+    encode = Step(
+        "encodings",
+        f"{_HERE}.steps_calibrate:encode",
+        options={
+            "scheme": job.scheme.name,
+            "kv": plan.kv,
+            "embedding": plan.kinds["model.embed_tokens"],
+        },
+        inputs=("canonical", "calibrate"),
+        reads=(SOURCE,),
+    )
+    return calibrate, encode
 
 
-def _is_quantised(job: Job) -> bool:
-    return job.scheme.activations != "float"
+def _graph_steps(job: Job, plan: DecoderJob) -> list[Step]:
+    """Steps for every AR and context length."""
+    layout = plan.layout
+    encodings = ("encodings",) if plan.quantised else ()
+    parts = {
+        place: [part.first, part.last, part.embedding, part.head]
+        for place, part in layout.numbered()
+    }
+    steps = []
+    for ar, length in layout.lengths:
+        name = lengths_name(ar, length)
+        rows: list[tuple[str, dict[str, Any], str]] = [
+            ("prepare_exports", {"ar": ar, "context_length": length}, "canonical"),
+            ("split_model", {"graph": name, "parts": parts}, f"prepare_exports.{name}"),
+        ]
+        if not layout.grouped:
+            options = {"graph": name, "parts": list(layout.with_heads)}
+            rows.append(("mha_to_sha", options, f"split_model.{name}"))
+        steps += [
+            Step(
+                f"{stage}.{name}",
+                f"{_HERE}.steps_graphs:{stage}",
+                options=options,
+                inputs=(source, *encodings),
+                reads=(SOURCE,),
+                tools=("onnx", "onnx-ir"),
+            )
+            for stage, options, source in rows
+        ]
+    return steps
 
 
-def _ships(job: Job) -> tuple[str, ...]:
-    return ("context_binary", *(("encodings",) if _is_quantised(job) else ()))
+def _part_steps(job: Job, plan: DecoderJob, place: str) -> list[Step]:
+    """Steps for one part, of all its lengths."""
+    layout, graphs = plan.layout, plan.graphs(place)
+    quantize = f"quantize.{place}"
+    stage = "split_model" if layout.grouped or place not in layout.with_heads else "mha_to_sha"
+    origin = {name: f"{stage}.{lengths_name(*size)}" for name, size in graphs.items()}
+    chip = {**_chip(plan), "graphs": list(graphs)}
+    steps = [
+        Step(
+            quantize,
+            f"{_HERE}.steps_graphs:quantize",
+            options={"part": place, "graphs": origin, "weights": plan.kinds_of(place)},
+            inputs=(*origin.values(), *(("encodings",) if plan.quantised else ())),
+            reads=(SOURCE,),
+            tools=("onnx", "onnx-ir"),
+            transient=True,
+            **_heavy(plan, plan.size(place).weights),
+        ),
+        Step(
+            f"generate_context_binary.{place}",
+            f"{_HERE}.steps_binaries:generate_context_binary",
+            options={**chip, "part": place, "most_macs": MOST_MACS},
+            inputs=("import", "samples", quantize),
+            tools=TOOLS,
+            **_heavy(plan, plan.size(place).host),
+        ),
+    ]
+    if "dlc" in job.recipe.format:
+        steps.append(
+            Step(
+                f"convert.{place}",
+                f"{_HERE}.steps_binaries:convert",
+                options={**chip, "scheme": job.scheme.name},
+                inputs=(quantize,),
+                tools=TOOLS,
+                **_heavy(plan, plan.size(place).host),
+            )
+        )
+    if _has_twins(job):
+        steps += [
+            Step(
+                f"twin.{name}",
+                f"{_HERE}.steps_binaries:compile_twin",
+                options={**_chip(plan), "graph": name},
+                inputs=(quantize,),
+                tools=TOOLS,
+                transient=True,
+                **_heavy(plan, plan.size(place).host),
+            )
+            for name in graphs
+        ]
+    if not _is_simulated(job):
+        before = plan.before(place)
+        steps.append(
+            Step(
+                f"rehearse.{place}",
+                f"{_HERE}.steps_rehearse:run_part",
+                options={
+                    "part": place,
+                    "before": before,
+                    "graphs": list(graphs),
+                    "context_length": max(layout.context_lengths),
+                },
+                inputs=(
+                    "import", "reference", quantize, *((f"rehearse.{before}",) if before else ())
+                ),  # fmt: skip
+                tools=("onnxruntime",),
+                **_heavy(plan, plan.size(place).host),
+            )
+        )
+    return steps
 
 
-def _twin_steps(job: Job) -> tuple[str, ...]:
-    return tuple(f"twin.ar{ar}" for ar in job.recipe.ar)
+def _heavy(plan: DecoderJob, memory: int) -> dict[str, Any]:
+    """A large model's steps are processes of their own, whose memory is counted; a small one's
+    wait for the compiler together."""
+    if plan.is_large:
+        return {"isolated": True, "memory": memory}
+    return {"waits": True, "memory": 0} if memory else {}
+
+
+def _chip(plan: DecoderJob) -> dict[str, Any]:
+    # By the chipset's own name: results are shared by all its aliases.
+    return {
+        "chipset": plan.chipset.name,
+        "fp16": not plan.quantised,
+        "context_length": max(plan.layout.context_lengths),
+    }
+
+
+def _each(plan: DecoderJob, stage: str) -> tuple[str, ...]:
+    return tuple(f"{stage}.{place}" for place in plan.layout.places)
+
+
+def _is_simulated(job: Job) -> bool:
+    return decoder_job(job).weights <= SIMULATED_WEIGHTS
+
+
+def _has_twins(job: Job) -> bool:
+    return _is_simulated(job) or job.recipe.keep_twins
+
+
+def _runs_on(job: Job) -> tuple[str, ...]:
+    plan = decoder_job(job)
+    if _is_simulated(job):
+        graphs = (name for place in plan.layout.places for name in plan.graphs(place))
+        return ("describe_binaries", *(f"twin.{name}" for name in graphs))
+    return ("describe_binaries", f"rehearse.{plan.layout.places[-1]}")
+
+
+def _verify_tokens(job: Job) -> int:
+    return min(job.recipe.verify.tokens or 256, max(decoder_job(job).layout.context_lengths))
 
 
 def _settings(job: Job) -> dict[str, Any]:
-    assert job.target.chipset is not None
-    return {"chipset": job.target.chipset.name}
+    plan = decoder_job(job)
+    parts = {place: str(part) for place, part in plan.layout.numbered()}
+    return {
+        "chipset": plan.chipset.name,
+        "context_length": max(plan.layout.context_lengths),
+        "parts": parts,
+        "why_parts": plan.layout.why,
+    }
 
 
 def _files_of_steps(folders: Mapping[str, Path]) -> dict[str, Path]:
-    twins = {name: path for name, path in folders.items() if name.startswith("twin.")}
+    files = {name: path for name, path in folders.items() if name.startswith("twin.")}
+    for name, path in folders.items():
+        if name.startswith("rehearse."):
+            files["rehearsal"] = path / REHEARSAL
     return {
         "config": folders["import"] / CONFIG,
         "tokenizer": folders["import"] / TOKENIZER,
-        "info": folders["context_binary"] / INFO,
-        **twins,
+        "info": folders["describe_binaries"] / INFO,
+        "proof": folders["describe_binaries"] / PROOF,
+        **files,
     }
 
 
-def _files_of_bundle(
-    folder: Path, manifest: Manifest, open_store: Callable[[], Store]
-) -> dict[str, Path]:
-    files = {
+def _files_of_bundle(folder: Path, manifest: Manifest) -> dict[str, Path]:
+    if not (folder / TWINS).is_dir():
+        raise Missing(
+            "the bundle has no binaries for the simulator, only what a device runs",
+            where=Where(path=str(folder)),
+            hint="compile again with --keep-twins, or run the bundle on a device",
+        )
+    return {
         "config": folder / CONFIG,
         "tokenizer": folder / TOKENIZER,
         "info": folder / INFO,
+        "proof": folder / PROOF,
+        TWINS: folder / TWINS,
     }
-    if (folder / TWINS).is_dir():
-        return {**files, TWINS: folder / TWINS}
-    store = open_store()
-    for name, key in manifest.settings["results"].items():
-        if name.startswith("twin."):
-            entry = store.find(key, contents=True)
-            if entry is None:
-                raise Missing(
-                    "the simulator's binaries are neither in the bundle nor in the store",
-                    where=Where(path=str(folder)),
-                    hint="compile again with --keep-twins, or run the bundle on a device",
-                )
-            files[name] = entry.path
-    return files
 
 
 SNAPDRAGON: Final = Family(
-    checks=_checks,
+    canonical_length=lambda job: decoder_job(job).canonical_length,
     steps=_steps,
-    runs_on=lambda job: ("context_binary", *_twin_steps(job)),
-    ships=_ships,
+    runs_on=_runs_on,
+    ships=ships,
     tools=TOOLS,
-    verify_tokens=256,
-    contents=_contents,
+    verify_tokens=_verify_tokens,
+    contents=contents,
     settings=_settings,
     files_of_steps=_files_of_steps,
     files_of_bundle=_files_of_bundle,

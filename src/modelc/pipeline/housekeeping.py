@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from modelc.errors import Damaged, ModelcError, Where
 from modelc.pipeline.store import Store
@@ -66,8 +66,8 @@ def prune_store(
         ModelcError: a compile is using the store.
     """
     removed = size = 0
-    with FileLock(store.root / "locks" / "prune.lock"):
-        if users := store.users():
+    with store.usage.pruning():
+        if users := store.usage.users():
             raise ModelcError(
                 f"the store is in use by {users} running compile{'s' if users > 1 else ''}",
                 where=Where(path=str(store.root)),

@@ -1,33 +1,16 @@
-"""What a file is, told without running it: sources, ONNX graphs, context binaries, bundles."""
+"""What a file is, told without running it: sources, ONNX graphs, QNN files, bundles."""
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from modelc.errors import BadInput, Damaged, Where
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What was found.
-
-    Attributes:
-        kind: "gguf", "huggingface", "onnx", "context-binary" or "bundle".
-        facts: name -> plain value.
-        tables: title -> rows, each a mapping of column -> plain value.
-    """
-
-    kind: str
-    facts: dict[str, Any]
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-
-    def document(self) -> dict[str, Any]:
-        return {"kind": self.kind, "facts": self.facts, **self.tables}
+from modelc.errors import BadInput, Where
+from modelc.pipeline.inspect_qnn import inspect_context_binary, inspect_dlc
+from modelc.pipeline.inspection import Inspection
 
 
 def inspect_path(path: Path) -> Inspection:
@@ -44,7 +27,7 @@ def inspect_path(path: Path) -> Inspection:
     raise BadInput(
         "not a model, a binary or a bundle that modelc knows",
         where=Where(path=str(path)),
-        hint="known: .gguf, a Hugging Face folder, .onnx, a QNN context binary, a bundle",
+        hint="known: .gguf, a Hugging Face folder, .onnx, a QNN context binary, a DLC, a bundle",
     )
 
 
@@ -128,36 +111,6 @@ def _inspect_bundle(path: Path) -> Inspection:
     return Inspection("bundle", document, {"graphs": graphs, "files": files})
 
 
-def _inspect_context_binary(path: Path) -> Inspection:
-    from modelc.targets.snapdragon.binary import read_binary
-
-    with tempfile.TemporaryDirectory(prefix="modelc-") as scratch:
-        try:
-            info = read_binary(path, workdir=Path(scratch))
-        except Damaged as error:
-            raise BadInput(
-                error.message, where=Where(path=str(path)), hint="is it whole, and made by QNN?"
-            ) from error
-    facts = {
-        "build": info.build,
-        "soc_model": info.soc_model,
-        "htp_arch": info.htp_arch,
-        "bytes": path.stat().st_size,
-    }
-    graphs = [
-        {"name": g.name, "vtcm_mb": g.vtcm_mb, "spill_fill_bytes": g.spill_fill_bytes}
-        for g in info.graphs
-    ]
-    tables = {
-        f"{side} of {graph.name}": [
-            {**asdict(tensor), "shape": list(tensor.shape)} for tensor in getattr(graph, side)
-        ]
-        for graph in info.graphs
-        for side in ("inputs", "outputs")
-    }
-    return Inspection("context-binary", facts, {"graphs": graphs, **tables})
-
-
 def _is_bundle(path: Path) -> bool:
     return (path / "manifest.json").is_file()
 
@@ -177,9 +130,14 @@ def _is_binary(path: Path) -> bool:
     return path.is_file() and path.suffix == ".bin"
 
 
+def _is_dlc(path: Path) -> bool:
+    return path.is_file() and path.suffix == ".dlc"
+
+
 _KINDS: Final[tuple[tuple[Callable[[Path], bool], Callable[[Path], Inspection]], ...]] = (
     (_is_bundle, _inspect_bundle),
     (_is_source, _inspect_source),
     (_is_onnx, _inspect_onnx),
-    (_is_binary, _inspect_context_binary),
+    (_is_binary, inspect_context_binary),
+    (_is_dlc, inspect_dlc),
 )

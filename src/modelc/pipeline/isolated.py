@@ -11,7 +11,8 @@ from typing import Any
 
 from modelc.errors import ToolFailed, Where
 from modelc.pipeline.step import Step, StepContext
-from modelc.process import Finished, LogMark, decode_error, ending, kill_group
+from modelc.pipeline.store import SPACE_HINT
+from modelc.process import Finished, LogMark, decode_error, ending, kill_group, leashed
 
 
 def run_isolated(step: Step, context: StepContext, log: Path) -> float:
@@ -33,7 +34,8 @@ def run_isolated(step: Step, context: StepContext, log: Path) -> float:
             start_new_session=True,
         )
     try:
-        reply = _converse(child, _job(step, context), context)
+        with leashed(child):
+            reply = _converse(child, _job(step, context), context)
     except BaseException:  # whatever ends this wait, Ctrl-C too, must not leave the child behind
         if child.poll() is None:
             kill_group(child)
@@ -61,6 +63,7 @@ def _job(step: Step, context: StepContext) -> dict[str, Any]:
         "sources": {name: str(path.absolute()) for name, path in context.sources.items()},
         "out": str(context.out),
         "scratch": str(context.scratch),
+        "space_hint": SPACE_HINT,
     }
 
 

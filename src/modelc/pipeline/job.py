@@ -18,17 +18,21 @@ from modelc.targets.find import Target, find_target
 # Options that only some families have a use for; elsewhere they are refused, not ignored.
 _ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
     "gguf": ("cpu",),
-    "ar": ("snapdragon",),
-    "splits": ("snapdragon",),
-    "keep_twins": ("snapdragon",),
-    "calibration": ("snapdragon",),
-}
+    **dict.fromkeys(
+        (
+            "ar", "attention", "calibration", "encodings", "format", "keep_twins", "kv_bits",
+            "memory_limit", "overrides", "splits", "toolchain",
+        ),
+        ("snapdragon",),
+    ),
+}  # fmt: skip
 
 CALIBRATION_TEXT: Final = "calibration_text"
 VERIFY_TEXT: Final = "verify_text"
+ENCODINGS_FILE: Final = "encodings"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """What is to be compiled for what, with nothing left open.
 
@@ -57,13 +61,15 @@ def make_job(source: Path, recipe: Recipe) -> Job:
     _refuse_useless(recipe, target)
     _check_calibration(recipe, scheme)
     _check_blocks(kind, scheme, recipe)
-    _check_ar(recipe, target)
+    _check_lengths(recipe, target)
     sources = {
         SOURCE: source,
         # Two texts: what ranges were gathered on would flatter the result.
         CALIBRATION_TEXT: recipe.calibration.text or _carried("calibration.txt"),
         VERIFY_TEXT: recipe.verify.text or _carried("verify.txt"),
     }
+    if recipe.encodings:
+        sources[ENCODINGS_FILE] = recipe.encodings
     resolved = recipe.model_copy(update={"target": target.name, "quant": scheme.name})
     return Job(source, resolved, target, scheme, sources)
 
@@ -104,10 +110,9 @@ def _check_blocks(kind: str, scheme: Scheme, recipe: Recipe) -> None:
         )
 
 
-def _check_ar(recipe: Recipe, target: Target) -> None:
-    length, longest = recipe.context_length, max(recipe.ar)
-    if target.family in _ONLY_FOR["ar"] and length is not None and longest >= length:
+def _check_lengths(recipe: Recipe, target: Target) -> None:
+    if target.family not in _ONLY_FOR["ar"] and len(recipe.context_length) > 1:
         raise BadInput(
-            f"AR-{longest} does not fit a context of {length}",
-            hint=f"use smaller lengths, such as --ar {max(2, length // 2)},1",
+            f"{target.name} has one context length, not {len(recipe.context_length)}",
+            hint=f"use --context-length {max(recipe.context_length)}",
         )

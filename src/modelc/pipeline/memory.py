@@ -1,30 +1,44 @@
-"""Peak resident memory of a piece of work, its child processes included."""
+"""Peak resident memory of a piece of work, its child processes included; what is free now."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 INTERVAL_S = 0.02
 MB = 1 << 20
+
+Scope = Literal["all", "thread", "children"]
 
 
 class PeakMemory:
     """Measures while it is entered; `mb` holds the peak afterwards (0 where it can't be told).
 
-    Linux: resident pages of this process and all its descendants, sampled; if the process's own
-    high-water mark (VmHWM) rose meanwhile, that is exact and counts too. macOS: the process's peak
-    so far.
+    Linux: resident pages, sampled; a page that two processes share counts twice. If this process's
+    own high-water mark (VmHWM) rose meanwhile, that is exact and counts too. macOS: the process's
+    peak so far, whatever the scope.
+
+    Args:
+        scope: "all": this process and all its descendants. "thread": this process, and of the
+            children those that the entering thread starts; what other threads of this process hold
+            is in it. "children": those of the entering thread alone.
     """
 
     mb: float = 0.0
 
+    def __init__(self, scope: Scope = "all") -> None:
+        self._scope = scope
+
     def __enter__(self) -> PeakMemory:
         _return_freed_memory()
         self._stop = threading.Event()
+        self._thread = threading.get_native_id()
         self._sampled = 0
         self._mark = high_water_bytes()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
@@ -41,27 +55,43 @@ class PeakMemory:
         self._sampler.join()
         mark = high_water_bytes()
         exact = mark if mark > self._mark or not self._sampled else 0
+        if self._scope == "children" and self._sampled:
+            exact = 0
         self.mb = max(self._sampled, exact) / MB
 
     def _sample(self) -> None:
         while True:
-            self._sampled = max(self._sampled, _resident("self"))
+            self._sampled = max(self._sampled, self._now())
             if self._stop.wait(INTERVAL_S):
                 return
+
+    def _now(self) -> int:
+        if self._scope == "all":
+            return _resident("self")
+        children = sum(map(_resident, _children("self", self._thread)))
+        return children if self._scope == "children" else children + _own("self")
 
 
 def _resident(process: str) -> int:
     """Bytes resident in a process and its descendants; what has ended meanwhile counts as 0."""
-    total = 0
+    return _own(process) + sum(_resident(child) for child in _children(process))
+
+
+def _own(process: str) -> int:
     try:
-        home = Path("/proc", process)
-        total = int((home / "statm").read_text().split()[1]) * _page_bytes()
-        for thread in (home / "task").iterdir():
-            for child in (thread / "children").read_text().split():
-                total += _resident(child)
+        return int(Path("/proc", process, "statm").read_text().split()[1]) * _page_bytes()
     except (OSError, IndexError):
-        pass
-    return total
+        return 0
+
+
+def _children(process: str, thread: int | None = None) -> list[str]:
+    """Ids of the children of a process, or of those that one of its threads started."""
+    found: list[str] = []
+    with suppress(OSError):
+        tasks = Path("/proc", process, "task")
+        for task in tasks.iterdir() if thread is None else (tasks / str(thread),):
+            found += (task / "children").read_text().split()
+    return found
 
 
 def _return_freed_memory() -> None:
@@ -94,3 +124,13 @@ def _getrusage_peak() -> int:
     except ImportError:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+def free_memory() -> int:
+    """Bytes of memory that this machine could give now."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found = dict(line.split(":", 1) for line in lines)
+        return int(found["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

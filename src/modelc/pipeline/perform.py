@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +26,13 @@ from modelc.pipeline.fingerprint import Fingerprint
 from modelc.pipeline.isolated import run_isolated
 from modelc.pipeline.memory import PeakMemory
 from modelc.pipeline.record import Record
+from modelc.pipeline.schedule import Stopped
 from modelc.pipeline.sources import Sources, Stats
 from modelc.pipeline.step import Step, StepContext, plain, resolve
 from modelc.pipeline.store import SPACE_HINT, Entry, Store
+
+WAIT_S = 0.5
+"""After this long it is looked whether another process's result is still worth waiting for."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Performance:
 
     Attributes:
         stats: of each source when it was hashed.
-        inputs: step name -> folder with its result.
+        inputs: step name -> folder with its result, of those that are there.
+        ending: set when it is not worth waiting for others any more.
     """
 
     step: Step
@@ -46,6 +52,7 @@ class Performance:
     stats: Mapping[str, Stats]
     inputs: Mapping[str, Path]
     events: Events
+    ending: threading.Event
 
     def result(self, *, check_contents: bool) -> StepResult:
         """Return the step's result, run now if the store hasn't it whole."""
@@ -59,6 +66,7 @@ class Performance:
             status="cached" if cached else "ran",
             seconds=time.perf_counter() - start,
             peak_mb=0.0 if cached else entry.record.peak_mb,
+            fingerprint=self.fingerprint,
             entry=entry,
         )
 
@@ -69,7 +77,11 @@ class Performance:
             lock.acquire(timeout=0)
         except Timeout:
             self.events(StepWaiting(self.step.name))
-            lock.acquire()
+            while not lock.is_locked:
+                if self.ending.is_set():
+                    raise Stopped from None
+                with suppress(Timeout):
+                    lock.acquire(timeout=WAIT_S)
         try:
             yield
         finally:
@@ -86,6 +98,12 @@ class Performance:
             return None
 
     def _run(self, key: str) -> Entry:
+        if missing := [name for name in self.step.inputs if name not in self.inputs]:
+            raise Damaged(
+                f"its result went while modelc ran, and so have its inputs: {', '.join(missing)}",
+                where=Where(step=self.step.name),
+                hint="run it again; they are made again",
+            )
         with self.store.staging(key) as staged:
             start = time.perf_counter()
             context = self._context(staged)
@@ -127,7 +145,7 @@ class Performance:
         if self.step.isolated:
             log = self.store.root / "logs" / f"{self.step.name}-{key[:12]}.log"
             return run_isolated(self.step, context, log)
-        with PeakMemory() as memory:
+        with PeakMemory("children" if self.step.waits else "thread") as memory:
             resolve(self.step.run)(context)
         return memory.mb
 

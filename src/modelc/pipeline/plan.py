@@ -44,6 +44,11 @@ class Plan:
             {*self.taken, *(step.name for step in self.steps if step.name not in read)}
         )
 
+    def transient(self) -> tuple[str, ...]:
+        """Names of the steps whose results go once their readers are done, in the plan's order."""
+        kept = self.results()
+        return tuple(step.name for step in self.steps if step.transient and step.name not in kept)
+
     def reads(self) -> tuple[str, ...]:
         """Names of all the files outside the store that the steps read, sorted."""
         return tuple(sorted({name for step in self.steps for name in step.reads}))

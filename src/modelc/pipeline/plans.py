@@ -19,7 +19,7 @@ from modelc.files import FileDigest
 from modelc.pipeline.family import Family
 from modelc.pipeline.family_cpu import CPU
 from modelc.pipeline.family_snapdragon import SNAPDRAGON
-from modelc.pipeline.job import CALIBRATION_TEXT, VERIFY_TEXT, Job
+from modelc.pipeline.job import CALIBRATION_TEXT, ENCODINGS_FILE, VERIFY_TEXT, Job
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.report import REPORT, render_report
@@ -30,13 +30,14 @@ from modelc.pipeline.store import Entry, Store
 
 FAMILIES: Final[Mapping[str, Family]] = {"cpu": CPU, "snapdragon": SNAPDRAGON}
 RECIPE: Final = "recipe.toml"
+IMPORTED: Final = "imported.encodings"
 _HERE = "modelc.pipeline.steps"
 
 
 def make_plan(job: Job) -> Plan:
     """Return the steps that compile a job."""
     family = FAMILIES[job.target.family]
-    length = {"context_length": job.recipe.context_length or 0}
+    length = {"context_length": family.canonical_length(job)}
     steps = (
         Step("import", f"{_HERE}:import_source", reads=(SOURCE,)),
         Step(
@@ -46,11 +47,10 @@ def make_plan(job: Job) -> Plan:
             reads=(SOURCE,),
             tools=("onnx", "onnx-ir"),
         ),
-        *family.checks(job),
         Step(
             "reference",
             f"{_HERE}:run_reference",
-            options={"tokens": job.recipe.verify.tokens or family.verify_tokens},
+            options={"tokens": family.verify_tokens(job)},
             inputs=("import", "canonical"),
             reads=(SOURCE, VERIFY_TEXT),
             tools=("onnxruntime",),
@@ -70,6 +70,7 @@ def make_plan(job: Job) -> Plan:
             },
             inputs=("import", "canonical", "reference", *family.runs_on(job)),
             tools=family.tools,
+            waits=True,
         ),
     )
     # Whose files the bundle takes; `verify` is taken anyway, as nothing reads it.
@@ -103,8 +104,6 @@ def draft_bundle(job: Job, entries: Mapping[str, Entry], sources: Sources) -> Dr
         settings={
             **facts,
             **family.settings(job),
-            # Where the store has what runs here, if the bundle itself doesn't.
-            "results": {name: entries[name].record.key for name in family.runs_on(job)},
         },
     )
     common: dict[str, FromFile | bytes] = {
@@ -122,31 +121,32 @@ def draft_bundle(job: Job, entries: Mapping[str, Entry], sources: Sources) -> Dr
 
 
 def with_texts(recipe: Recipe, sources: Sources) -> tuple[Recipe, dict[str, FromFile]]:
-    """Return a recipe whose texts are files beside it, and these files: a bundle's own recipe can
-    be used again anywhere, and tells nothing of where it was made."""
-    sections, files = {}, {}
+    """Return a recipe whose texts and encodings are files beside it, and these files: a bundle's
+    own recipe can be used again anywhere, and tells nothing of where it was made."""
+    changes: dict[str, Any] = {}
+    files = {}
+    if recipe.encodings is not None:
+        files[IMPORTED] = _outside(recipe.encodings, sources, ENCODINGS_FILE)
+        changes["encodings"] = Path(IMPORTED)
     for name, source in (("calibration", CALIBRATION_TEXT), ("verify", VERIFY_TEXT)):
         section = getattr(recipe, name)
         if section.text is not None:
-            digest = FileDigest(section.text.stat().st_size, sources.digests(source)[""])
-            files[f"{name}.txt"] = FromFile(section.text, digest)
-            section = section.model_copy(update={"text": Path(f"{name}.txt")})
-        sections[name] = section
-    return recipe.model_copy(update=sections), files
+            files[f"{name}.txt"] = _outside(section.text, sources, source)
+            changes[name] = section.model_copy(update={"text": Path(f"{name}.txt")})
+    return recipe.model_copy(update=changes), files
 
 
-def files_to_run(
-    folder: Path, manifest: Manifest, open_store: Callable[[], Store]
-) -> dict[str, Path]:
+def _outside(path: Path, sources: Sources, name: str) -> FromFile:
+    return FromFile(path, FileDigest(path.stat().st_size, sources.digests(name)[""]))
+
+
+def files_to_run(folder: Path, manifest: Manifest) -> dict[str, Path]:
     """Return where a bundle's runtime finds what it needs, by role.
 
-    Args:
-        open_store: called only if something is not in the bundle itself.
-
     Raises:
-        Missing: what runs here is neither in the bundle nor in the store.
+        Missing: the bundle has nothing that runs here.
     """
-    return FAMILIES[manifest.runtime].files_of_bundle(folder, manifest, open_store)
+    return FAMILIES[manifest.runtime].files_of_bundle(folder, manifest)
 
 
 def stored(entry: Entry, name: str) -> FromFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from modelc.errors import BadInput, Where, nearest
 MAX_CONTEXT = 1 << 22
 
 Count = Annotated[int, Field(ge=1, le=MAX_CONTEXT)]
+Format = Literal["genie", "dlc", "ort"]
 
 
 class Section(BaseModel):
@@ -62,11 +64,23 @@ class Verify(Section):
 
 
 def _split_commas(value: Any) -> Any:
+    if isinstance(value, int):
+        return [value]
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def _number_or_word(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _bytes(value: Any) -> Any:
+    """Read "8G", "512M" or a plain number of bytes."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", value.strip(), re.IGNORECASE)
+    if found is None:
+        raise ValueError("a size such as 8G or 512M")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 class Recipe(Section):
@@ -75,31 +89,46 @@ class Recipe(Section):
     Attributes:
         target: "cpu" or a chipset.
         quant: scheme; None for the target's default.
-        context_length: KV positions; None for the model's own, within the target's default.
+        kv_bits: of each number in the KV cache; None for the scheme's own.
+        context_length: KV positions, most first: static graphs can be made for several. Empty for
+            the model's own, within the target's default.
         ar: new tokens per call of each static graph, most first; 1 must be among them.
-        splits: consecutive parts of the decoder.
+        splits: consecutive parts of the decoder; "auto" goes by the memory of device and machine.
+        attention: one branch for each query head ("sha"), or the heads of a key head together
+            ("grouped").
+        encodings: AIMET's encodings of activations, used instead of calibrating.
+        format: what a Snapdragon bundle holds: Genie's files, DLCs, ONNX Runtime's models.
+        toolchain: compile with the libraries that pip installs, or drive an installed QAIRT SDK.
+        memory_limit: bytes that compiling may take; None for what the machine has free.
         gguf: GGUF blocks on the CPU stay as they are ("exact"), or some become a format with
             faster kernels ("fast").
         keep_twins: put the simulator's binaries into the bundle as well.
+        overrides: pattern of module paths -> kind of weights ("w8", "w4_b32", ...), in place of
+            the scheme's.
     """
 
     target: Annotated[str, Field(min_length=1)]
     quant: str | None = None
-    context_length: Count | None = None
+    kv_bits: Literal[8, 16] | None = None
+    context_length: Annotated[tuple[Count, ...], BeforeValidator(_split_commas)] = ()
     ar: Annotated[tuple[Count, ...], BeforeValidator(_split_commas), Field(min_length=1)] = (128, 1)
     splits: Annotated[Literal["auto"] | Count, BeforeValidator(_number_or_word)] = "auto"
+    attention: Literal["sha", "grouped"] = "sha"
+    encodings: Path | None = None
+    format: Annotated[tuple[Format, ...], BeforeValidator(_split_commas), Field(min_length=1)] = (
+        "genie",
+    )
+    toolchain: Literal["pip", "sdk"] = "pip"
+    memory_limit: Annotated[int, BeforeValidator(_bytes), Field(ge=1 << 28)] | None = None
     gguf: Literal["exact", "fast"] = "exact"
     keep_twins: bool = False
     calibration: Calibration = Calibration()
     verify: Verify = Verify()
+    overrides: dict[str, str] = {}
 
-    @field_validator("ar")
+    @field_validator("ar", "context_length")
     @classmethod
-    def _ar_in_order(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(lengths)) != len(lengths):
-            raise ValueError("each length may be given once")
-        if 1 not in lengths:
-            raise ValueError("1 must be among the lengths: tokens are generated one by one")
+    def _most_first(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(sorted(lengths, reverse=True))
 
     def to_toml(self) -> str:
@@ -154,10 +183,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise BadInput(f"the recipe can't be read: {error.strerror}", where=where) from error
     except (ValueError, RecursionError) as error:
         raise BadInput(f"the recipe is no TOML: {error}", where=where) from error
-    for section in _SECTIONS:
-        values = document.get(section)
-        if isinstance(values, dict) and isinstance(values.get("text"), str):
-            values["text"] = str(path.parent / values["text"])
+    tables = [(document.get(section), "text") for section in _SECTIONS]
+    for table, key in (*tables, (document, "encodings")):
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            table[key] = str(path.parent / table[key])
     return document
 
 
@@ -191,8 +220,15 @@ def _known(place: list[str]) -> Iterator[str]:
 def _toml_lines(values: Mapping[str, Any]) -> Iterator[str]:
     # JSON's numbers, booleans, lists and strings are TOML's as well, but for one control code.
     for name, value in values.items():
-        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        yield f"{name} = {text}"
+        key = name if _BARE_KEY.fullmatch(name) else _toml_text(name)
+        yield f"{key} = {_toml_text(value)}"
+
+
+def _toml_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 _MISSING_HINTS: Mapping[str, str] = {

@@ -26,8 +26,9 @@ class Record:
     Attributes:
         files: name inside the result -> size and SHA-256.
         seconds: wall time of the step.
-        peak_mb: peak resident memory in MB (2**20 bytes): the child's own where `isolated`, that
-            of the whole process and its children while the step ran otherwise.
+        peak_mb: peak resident memory in MB (2**20 bytes). Where `isolated`, the child's own. Of a
+            step that waits, its workers'. Otherwise that of the whole process while the step ran,
+            with the children that it started but not those of steps beside it.
         created: UTC, ISO 8601.
     """
 

@@ -34,6 +34,12 @@ class Step:
             contents enter the key, their paths don't.
         tools: packages whose versions enter the key.
         isolated: run in a child process, so that its peak memory is its own and its crash an error.
+        waits: it does little itself but wait for the workers that it starts, so it runs beside
+            others; its function must not mind other threads.
+        memory: bytes that it is expected to need at its peak; with the other steps that run at the
+            same time it is kept within the limit. Not a part of the key.
+        transient: its result is only for the steps that read it and removed when they are done,
+            unless the caller takes it or no step reads it. Not a part of the key.
     """
 
     name: str
@@ -44,6 +50,9 @@ class Step:
     reads: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     isolated: bool = False
+    waits: bool = False
+    memory: int = 0
+    transient: bool = False
 
 
 @dataclass(frozen=True)

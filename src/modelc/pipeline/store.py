@@ -6,7 +6,7 @@
       staging/<key>.<random>/       a result being made, renamed into entries when whole
       damaged/<key>.<random>/       an entry that was not what its record says
       locks/<key>.lock              held by whoever makes or removes that entry
-      locks/prune.lock, active/     who is using the store now
+      locks/prune.lock, active/     who is using the store now, see `usage`
       latest/<id>.json              fingerprint of a step's last run, for `explain`
       digests/<id>.json             SHA-256 of source files whose stat has not changed
       logs/                         what isolated steps printed
@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 from modelc.errors import Damaged, ModelcError, Where
 from modelc.files import check_files, space_needed, write_atomic
 from modelc.pipeline.record import RECORDS, Record, dump, load
+from modelc.pipeline.usage import Usage
 
 BUCKET = "v1"
 """Raised when the layout changes, so that old and new modelc don't meet."""
@@ -52,10 +53,11 @@ class Entry:
 
 
 class Store:
-    """Results by key. Making, replacing and removing an entry needs its lock (`locked`)."""
+    """Results by key. Making, replacing and removing an entry needs its lock (`lock`)."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = (root or default_root()).absolute() / BUCKET
+        self.usage = Usage(self.root)
         self._checked: set[str] = set()
         with space_needed(self.root, SPACE_HINT):
             try:
@@ -132,26 +134,29 @@ class Store:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Keep the store from being pruned meanwhile; clean up after killed processes first."""
-        own = FileLock(self.root / "active" / f"{uuid.uuid4().hex}.lock")
-        with FileLock(self.root / "locks" / "prune.lock"):
-            own.acquire()
-        try:
+        with self.usage.held():
             self._sweep()
             yield
-        finally:
-            own.release()
-            Path(own.lock_file).unlink(missing_ok=True)
 
-    def users(self) -> int:
-        """How many processes use the store now; forgets those that died."""
-        alive = 0
-        for path in (self.root / "active").glob("*.lock"):
-            try:
-                with FileLock(path, timeout=0):
-                    path.unlink(missing_ok=True)
-            except Timeout:
-                alive += 1
-        return alive
+    def claim(self, keys: Iterable[str]) -> None:
+        """Say which results are needed, until `release` or the end of `in_use`: other executions
+        leave them where they are."""
+        self.usage.claim(keys)
+
+    def release(self, key: str) -> None:
+        """Take a claim back; the entry is removed unless somebody else claims it."""
+        self.usage.release(key, self._remove)
+
+    def _remove(self, key: str) -> None:
+        try:
+            with self.lock(key).acquire(timeout=0):
+                if self.folder(key).exists():
+                    # Out of sight first, where a kill leaves nothing that counts as a result.
+                    target = self.root / "staging" / f"{key}.{uuid.uuid4().hex[:8]}"
+                    self._checked.discard(key)
+                    shutil.rmtree(self.folder(key).rename(target), ignore_errors=True)
+        except Timeout:
+            return  # somebody who doesn't claim it makes or removes it: then it is theirs
 
     def _sweep(self) -> None:
         for leftover in (self.root / "staging").iterdir():

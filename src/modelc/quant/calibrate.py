@@ -96,7 +96,7 @@ def activation_encodings(ranges: Ranges, scheme: Scheme) -> dict[str, Encoding]:
     encodings = {}
     for name in sorted(ranges):
         rule = next(rule for rule in RULES if re.fullmatch(rule.pattern, name))
-        encodings[name] = rule.encoding(name, ranges)
+        encodings[name] = rule.encoding(name, ranges, scheme)
     return encodings
 
 
@@ -105,25 +105,27 @@ class Rule:
     """How tensors whose full name fits `pattern` are encoded."""
 
     pattern: str
-    encoding: Callable[[str, Ranges], Encoding]
+    encoding: Callable[[str, Ranges, Scheme], Encoding]
 
 
-def _cache(name: str, ranges: Ranges) -> Encoding:
-    """8 bits around 0. Calibration starts without a past, so these are the new ones."""
-    return symmetric(ranges[name].limit, "uint8")
+def _cache(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
+    """Around 0, and no wider than seen: 8 bits have no room to spare, and HTP takes no more of 16.
+    Calibration starts without a past, so these are the new ones."""
+    assert scheme.kv != "float"
+    return symmetric(ranges[name].limit, scheme.kv)
 
 
-def _rotary_table(name: str, ranges: Ranges) -> Encoding:
+def _rotary_table(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
     """cos and sin share one encoding of [-limit, limit), limit being the attention factor."""
     limit = max(ranges[name.replace("sin", "cos")].limit, ranges[name].limit)
     return Encoding(float(np.float32(limit / 32768)), 32768, "uint16")
 
 
-def _mask(name: str, ranges: Ranges) -> Encoding:
+def _mask(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
     return MASK
 
 
-def _masked_scores(name: str, ranges: Ranges) -> Encoding:
+def _masked_scores(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
     """The scores' own range, and below it just enough room for hidden ones to vanish."""
     module = name.removesuffix("masked")
     for scores in ("capped", "scaled"):
@@ -133,11 +135,11 @@ def _masked_scores(name: str, ranges: Ranges) -> Encoding:
     raise ModelcError("masked scores without scores", where=Where(module=name))
 
 
-def _probabilities(name: str, ranges: Ranges) -> Encoding:
+def _probabilities(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
     return Encoding(float(np.float32(1 / 65535)), 0, "uint16")
 
 
-def _plain(name: str, ranges: Ranges) -> Encoding:
+def _plain(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
     seen = ranges[name]
     return from_range(seen.low * HEADROOM, seen.high * HEADROOM, "uint16")
 

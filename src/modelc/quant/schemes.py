@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from modelc.errors import BadInput, nearest
+from modelc.ir.packing.kinds import MatrixKind, TableKind
 
-Weights = Literal["float", "gguf", "q8_0", "q4_0", "int8-channel"]
+Weights = Literal["float", "gguf", "q8_0", "q4_0"] | MatrixKind
 Activations = Literal["float", "uint16"]
-KvCache = Literal["float", "uint8"]
+KvCache = Literal["float", "uint8", "uint16"]
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,13 @@ class Scheme:
     """One row.
 
     Attributes:
-        weights: `gguf` keeps the source's blocks; `q8_0`, `q4_0` are GGML's blocks of 32;
-            `int8-channel` is symmetric, one scale per output channel.
-        activations, kv: `float` means the target's own float type.
+        weights: of the layers. `gguf` keeps the source's blocks; `q8_0`, `q4_0` are GGML's blocks
+            of 32; the others are kinds of `ir.packing.kinds`.
+        activations, kv: `float` means the target's own float type. A cache of uint16 is twice as
+            large and no better: HTP's MatMul rounds its second operand, if it varies, to 8 bits.
         families: the target families that take the scheme, the first scheme of a family that
             fits the source is its default.
+        head, embedding: kinds of the last matrix and of the table, where `weights` is one.
         min_sqnr_db, min_top1, max_perplexity_ratio: default thresholds of verification.
     """
 
@@ -33,6 +36,8 @@ class Scheme:
     min_sqnr_db: float
     min_top1: float
     max_perplexity_ratio: float
+    head: MatrixKind = "w8"
+    embedding: TableKind = "w16"
 
 
 SCHEMES: Final[dict[str, Scheme]] = {
@@ -43,7 +48,11 @@ SCHEMES: Final[dict[str, Scheme]] = {
         Scheme("q8_0", "q8_0", "float", "float", ("cpu",), 25.0, 0.90, 1.03),
         Scheme("q4_0", "q4_0", "float", "float", ("cpu",), 10.0, 0.70, 1.25),
         Scheme("fp16", "float", "float", "float", ("snapdragon",), 35.0, 0.95, 1.01),
-        Scheme("w8a16", "int8-channel", "uint16", "uint8", ("snapdragon",), 20.0, 0.90, 1.03),
+        Scheme("w8a16", "w8", "uint16", "uint8", ("snapdragon",), 20.0, 0.90, 1.03),
+        Scheme("w4a16", "w4", "uint16", "uint8", ("snapdragon",), 8.0, 0.60, 1.50),
+        Scheme("w4a16_b32", "w4_b32", "uint16", "uint8", ("snapdragon",), 10.0, 0.70, 1.25),
+        Scheme("w4a16_b64", "w4_b64", "uint16", "uint8", ("snapdragon",), 10.0, 0.70, 1.25),
+        Scheme("w4a16_lpbq", "w4_lpbq", "uint16", "uint8", ("snapdragon",), 10.0, 0.70, 1.25),
     )
 }
 

@@ -6,14 +6,13 @@ rows of the one, and the other can be multiplied in pieces.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 
 from modelc.ir.emit import Scope, Sheet, dims_of
-from modelc.ir.stored import StoredMatrix
+from modelc.ir.stored import slice_rows
 from modelc.ir.weights import StoredWeight
 
 PIECE_BYTES: Final = 32 << 20  # of a head's piece, as float32
@@ -55,7 +54,7 @@ def split_head(model: ir.Model, piece_bytes: int) -> ir.Model:
     for index, first in enumerate(range(0, vocab, rows)):
         last = min(first + rows, vocab)
         piece = scope.inside(str(index))
-        matrix = piece.weight(piece.path("weight"), _rows(source, first, last))
+        matrix = piece.weight(piece.path("weight"), slice_rows(source, first, last))
         pieces.append(piece.emit("MatMul", [x, matrix], [*dims[:-1], last - first]))
     whole = scope.emit("Concat", pieces, dims, "joined", axis=-1)
     ir.convenience.replace_nodes_and_values(
@@ -63,11 +62,6 @@ def split_head(model: ir.Model, piece_bytes: int) -> ir.Model:
     )
     del model.graph.initializers["lm_head.weight"]
     return model
-
-
-def _rows(source: StoredMatrix, first: int, last: int) -> StoredMatrix:
-    start = source.rows[0] if source.rows else 0
-    return replace(source, rows=(start + first, start + last))
 
 
 def _input(model: ir.Model, name: str) -> ir.Value:

@@ -6,11 +6,11 @@ Parts share values by name, so they run one after the other on one dictionary of
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import onnx_ir as ir
 
 from modelc.ir.provenance import module_of
+from modelc.ir.subgraph import subgraph
 
 _LAYER = re.compile(r"model\.layers\.(\d+)(?:\.|$)")
 _HEAD_PIECE = re.compile(r"lm_head\.(\d+)$")
@@ -31,7 +31,13 @@ def cut_at_layers(model: ir.Model) -> list[ir.Model]:
     groups: dict[tuple[int, int], list[ir.Node]] = {}
     for node, module in zip(model.graph, modules, strict=True):
         groups.setdefault(_place(module, last_piece), []).append(node)
-    return [_part(model, nodes) for _, nodes in sorted(groups.items(), key=lambda item: item[0])]
+    ordered = [groups[place] for place in sorted(groups)]
+    return [subgraph(model, nodes, module_of(nodes[-1])) for nodes in ordered]
+
+
+def is_head(part: ir.Model) -> bool:
+    """True for the parts behind the last layer: norm, head and its pieces."""
+    return bool(_HEAD.match(part.graph.name or ""))
 
 
 def _place(module: str, last_piece: int) -> tuple[int, int]:
@@ -43,24 +49,3 @@ def _place(module: str, last_piece: int) -> tuple[int, int]:
     if _HEAD.match(module):
         return 2, 0 if module == "model.norm" else last_piece
     return 0, 0
-
-
-def _part(model: ir.Model, nodes: Sequence[ir.Node]) -> ir.Model:
-    inside = set(nodes)
-    read = dict.fromkeys(value for node in nodes for value in node.inputs if value is not None)
-    outer = [value for value in read if value.producer() not in inside]
-    outputs = [
-        value
-        for node in nodes
-        for value in node.outputs
-        if value.is_graph_output() or any(user not in inside for user in value.consumers())
-    ]
-    view = ir.GraphView(
-        [value for value in outer if not value.is_initializer()],
-        outputs,
-        nodes=nodes,
-        initializers=[value for value in outer if value.is_initializer()],
-        opset_imports=model.opset_imports,
-        name=module_of(nodes[-1]),
-    )
-    return ir.Model(view.clone(), ir_version=model.ir_version, producer_name=model.producer_name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
@@ -31,9 +33,10 @@ class Session:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # a tensor that outlives a session would keep it all
         model = model.clone()
         _multiply_as_stored(model)
-        self._weights = _weights_as_inputs(model)
+        self._weights = _weights_as_inputs(model, threads or os.cpu_count() or 1)
         self._session = ort.InferenceSession(
             ir.serde.serialize_model(model).SerializeToString(),
             options,
@@ -100,17 +103,24 @@ def _multiply_as_stored(model: ir.Model) -> None:
     model.opset_imports["com.microsoft"] = 1
 
 
-def _weights_as_inputs(model: ir.Model) -> dict[str, np.ndarray]:
+def _weights_as_inputs(model: ir.Model, threads: int) -> dict[str, np.ndarray]:
     """Turn all but small initialisers into inputs and return their arrays: what is fed, ONNX
     Runtime reads in place, where it would copy an initialiser."""
-    arrays = {}
-    for name, value in list(model.graph.initializers.items()):
-        tensor = value.const_value
-        if tensor is not None and tensor.size > INLINE:
-            arrays[name] = tensor.numpy()
-            if isinstance(tensor, StoredWeight):
-                release(tensor.source)
-            del model.graph.initializers[name]
-            value.const_value = None
-            model.graph.inputs.append(value)
-    return arrays
+    large = {
+        name: value.const_value
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None and value.const_value.size > INLINE
+    }
+    for name in large:
+        value = model.graph.initializers.pop(name)
+        value.const_value = None
+        model.graph.inputs.append(value)
+    with ThreadPoolExecutor(threads) as pool:
+        return dict(zip(large, pool.map(_decoded, large.values()), strict=True))
+
+
+def _decoded(tensor: ir.TensorProtocol) -> np.ndarray:
+    array = tensor.numpy()
+    if isinstance(tensor, StoredWeight):
+        release(tensor.source)
+    return array

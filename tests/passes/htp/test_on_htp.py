@@ -19,6 +19,8 @@ from support.htp_graphs import (
     session,
 )
 
+from modelc.decoder.config import Rope
+from modelc.ir.packing.kinds import MATRIX_KINDS
 from modelc.targets.snapdragon.chipsets import find_chipset
 from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
 from modelc.targets.snapdragon.simulate import run_graph
@@ -86,6 +88,26 @@ def test_quantised(variant: str, tmp_path: Path) -> None:
         steps = np.concatenate([cache.ravel() for cache in caches])
         assert np.abs(steps).max() <= 1
         assert np.mean(steps != 0) < 0.1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MATRIX_KINDS if kind != "w8"])
+def test_kinds_of_matrices(kind: str, tmp_path: Path) -> None:
+    """Codes of 4 bits taken for unsigned, or blocks for channels, would leave nothing."""
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 32, "rope": Rope(dim=32)}
+    source = make_source(tmp_path, layers=1, attention_scale=32**-0.5, **sizes)
+    weights = {"": kind, "model.embed_tokens": "w16", "lm_head": "w8"}
+    model = lower(source, "Quantise", encodings=encodings(source), weights=weights)
+    path = tmp_path / "prompt_ar4_cl24_1_of_1.onnx"
+    recorded, edge = Recorded(model, path), boundary(model)
+    generate(source, {4: recorded}, edge)
+    (tmp_path / "htp").mkdir()
+    found = on_htp(path, recorded, tmp_path / "htp", fp16=False)
+    pairs = [
+        (wanted["logits"], made["logits"])
+        for (_, wanted), made in zip(recorded.calls, found, strict=True)
+    ]
+    logits = edge.dequantise("logits", np.array(pairs))
+    assert sqnr_db(logits[:, 0], logits[:, 1]) > 38
 
 
 def test_half_precision(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from support.htp_graphs import (
     boundary,
     encoding_of,
     encodings,
+    feeds_of,
     generate,
     lower,
     make_source,
@@ -21,10 +22,12 @@ from support.htp_graphs import (
 )
 
 from modelc.decoder.config import Rope
-from modelc.errors import ModelcError
+from modelc.errors import BadInput, ModelcError
 from modelc.ir.encodings import Encoding
+from modelc.ir.packing.kinds import MATRIX_KINDS
 from modelc.ir.provenance import module_of
 from modelc.ir.text import to_text
+from modelc.passes.htp.quantised_weights import kind_of
 from modelc.verify.metrics import sqnr_db
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -102,6 +105,71 @@ def test_matrices_are_int8_with_zero_points_written_out(model: ir.Model) -> None
     assert matrices == 2 * 7 + 1
 
 
+@pytest.mark.parametrize("kind", MATRIX_KINDS)
+def test_kinds_of_matrices(kind: str, tmp_path: Path) -> None:
+    """What ONNX Runtime makes of the written out form is what the codes and scales say."""
+    source = make_source(tmp_path, layers=1, intermediate_size=64, hidden_size=64)
+    weights = {"": "w8", "model.embed_tokens": "w16", "model.layers.0.mlp": kind}
+    model = lower(source, "Quantise", encodings=encodings(source), weights=weights)
+    form, name = MATRIX_KINDS[kind], "model.layers.0.mlp.up_proj.weight"
+    (matmul,) = (
+        n for n in model.graph if module_of(n).endswith("up_proj") and n.op_type == "MatMul"
+    )
+    dequantise = matmul.inputs[1].producer()
+    codes, scales, zeros = dequantise.inputs
+    assert codes.dtype == zeros.dtype == ir.DataType[f"INT{form.bits}"]
+    assert zeros.is_initializer()
+    assert not zeros.const_value.numpy().any()
+    assert dequantise.attributes.get_int("block_size", 0) == form.block
+    assert dequantise.attributes.get_int("axis") == (0 if form.block else 1)
+    assert scales.is_initializer() != bool(form.scale_bits)
+    others = {n for n, v in model.graph.initializers.items() if v.dtype == ir.DataType.INT4}
+    assert (f"{name}.codes" in others) == (form.bits == 4)
+    assert not any("self_attn" in other or "lm_head" in other for other in others)
+
+    back = matmul.inputs[1]
+    model.graph.outputs.append(back)
+    found = session(model, tmp_path / "m.onnx")(feeds_of(model))[str(back.name)]
+    wanted = source.weights[name].decode().T
+    assert sqnr_db(wanted, found) > (40 if form.bits == 8 else 15)
+
+
+def test_a_part_of_a_module_follows_it_and_nothing_is_guessed(tmp_path: Path) -> None:
+    kinds = {"model.layers": "w4", "model.layers.0.mlp": "w8", "model.embed_tokens": "w16"}
+    assert kind_of("model.layers.0.mlp.up_proj", kinds) == "w8"
+    assert kind_of("model.layers.0.mlp_too", kinds) == "w4"
+    with pytest.raises(ModelcError, match="nothing says how its weight is stored") as caught:
+        source = make_source(tmp_path)
+        lower(source, "Quantise", encodings=encodings(source), weights=kinds)
+    assert caught.value.where.module == "lm_head"
+
+
+def test_blocks_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
+    source = make_source(tmp_path)
+    weights = {"": "w4_b64", "model.embed_tokens": "w16"}
+    with pytest.raises(BadInput, match="32 inputs are no whole number of blocks of 64") as caught:
+        lower(source, "Quantise", encodings=encodings(source), weights=weights)
+    assert caught.value.where.module == "model.layers.0.self_attn.q_proj"
+
+
+def test_a_cache_of_16_bits_has_the_encoding_of_what_is_cached(tmp_path: Path) -> None:
+    source = make_source(tmp_path)
+    known = encodings(source, kv="uint16")
+    models = {ar: lower(source, "Quantise", ar, encodings=known) for ar in (4, 1)}
+    edge = boundary(models[4])
+    assert edge == boundary(models[1])
+    conversions = [
+        node
+        for node in models[4].graph
+        if node.op_type == "QuantizeLinear"
+        and node.inputs[0].producer().op_type == "DequantizeLinear"
+    ]
+    assert not conversions
+    assert {edge.encodings[f"past_{kind}_1_in"].dtype for kind in ("key", "value")} == {"uint16"}
+    graphs = {ar: session(model, tmp_path / f"{ar}.onnx") for ar, model in models.items()}
+    assert sqnr_db(reference(source), generate(source, graphs, edge)) > 28
+
+
 def test_what_only_moves_keeps_its_encoding(model: ir.Model) -> None:
     moves = conversions = 0
     for node in model.graph:
@@ -173,7 +241,7 @@ def test_a_byte_per_embedding_costs_little(tmp_path: Path) -> None:
     source = make_source(tmp_path)
     known = encodings(source)
     models = {
-        ar: lower(source, "Quantise", ar, encodings=known, embedding="uint8") for ar in (4, 1)
+        ar: lower(source, "Quantise", ar, encodings=known, weights={"": "w8"}) for ar in (4, 1)
     }
     table = models[4].graph.initializers["model.embed_tokens.weight.codes"]
     assert table.dtype == ir.DataType.UINT8

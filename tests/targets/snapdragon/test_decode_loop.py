@@ -24,14 +24,14 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self.calls: list[tuple[int, Mapping[str, np.ndarray]]] = []
+        self.calls: list[tuple[int, int, Mapping[str, np.ndarray]]] = []
 
-    def parts(self, ar: int) -> list[Part]:
+    def parts(self, ar: int, context: int) -> list[Part]:
         hidden = Tensor("hidden", (1, ar, 1), "float32")
-        past = Tensor("past_key_0_in", (1, 1, WIDTH, CONTEXT - ar), **CODES)
+        past = Tensor("past_key_0_in", (1, 1, WIDTH, context - ar), **CODES)
         inputs = (
             Tensor("input_ids", (1, ar), "int32"),
-            Tensor("attention_mask", (1, 1, ar, CONTEXT), "uint16", 0.1, 65535),
+            Tensor("attention_mask", (1, 1, ar, context), "uint16", 0.1, 65535),
             Tensor("position_ids_cos", (1, 1, ar, 1), **TURNS),
             Tensor("position_ids_sin", (1, 1, ar, 1), **TURNS),
             past,
@@ -39,7 +39,10 @@ class Recorder:
         new = Tensor("past_key_0_out", (1, 1, WIDTH, ar), **CODES)
 
         def first(feed: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-            self.calls.append((ar, feed))
+            assert {tensor.name: tensor.shape for tensor in inputs} == {
+                name: value.shape for name, value in feed.items()
+            }
+            self.calls.append((ar, context, feed))
             ids = feed["input_ids"]
             keys = np.broadcast_to(ids[0].astype(np.uint8), new.shape)
             return {"hidden": ids[..., None].astype(np.float32), "past_key_0_out": keys}
@@ -53,9 +56,11 @@ class Recorder:
         ]
 
 
-def decoder(recorder: Recorder, ars: tuple[int, ...] = (4, 1)) -> Decoder:
-    chains = {ar: recorder.parts(ar) for ar in ars}
-    return Decoder(chains, Rotary((0.25,)), CONTEXT)
+def decoder(
+    recorder: Recorder, ars: tuple[int, ...] = (4, 1), contexts: tuple[int, ...] = (CONTEXT,)
+) -> Decoder:
+    graphs = {(ar, context): recorder.parts(ar, context) for ar in ars for context in contexts}
+    return Decoder(graphs, Rotary((0.25,)))
 
 
 @pytest.mark.parametrize(
@@ -80,15 +85,40 @@ def test_choice_of_ar(ars: tuple[int, ...], reads: list[int], expected: list[int
     for count in reads:
         rows = np.concatenate(list(made.read(range(count))))
         assert rows[:, 0].tolist() == list(range(count))
-    assert [ar for ar, _ in recorder.calls] == expected
+    assert [ar for ar, _, _ in recorder.calls] == expected
     assert made.position == sum(reads)
+
+
+@pytest.mark.parametrize(
+    ("reads", "expected"),
+    [
+        # As Genie's own log has them, for a prompt and the tokens after it.
+        ([1, *[1] * 62, 1], [*["1/64"] * 63, "1/128"]),
+        ([40, 1], ["24/64", "24/64", "1/64"]),
+        ([41, 1], ["24/64", "24/128", "1/64"]),
+        ([52, 1], ["24/64", "24/128", "8/64", "1/64"]),
+        ([57, *[1] * 7], ["24/64", *["24/128"] * 2, *["1/64"] * 6, "1/128"]),
+        ([104, 1], ["24/64", *["24/128"] * 3, "8/128", "1/128"]),
+    ],
+)
+def test_choice_of_context(reads: list[int], expected: list[str]) -> None:
+    recorder, tokens = Recorder(), list(range(1, 129))
+    made = decoder(recorder, (1, 8, 24), (128, 64))
+    assert made.context_length == 128
+    for count in reads:
+        list(made.read(tokens[made.position : made.position + count]))
+    assert [f"{ar}/{context}" for ar, context, _ in recorder.calls] == expected
+    _, _, feed = recorder.calls[-1]
+    past = sum(reads) - reads[-1]
+    # The cache came along from context to context.
+    assert feed["past_key_0_in"][0, 0, 0, :past].tolist() == tokens[:past]
 
 
 def test_what_a_call_sees() -> None:
     recorder = Recorder()
     made = decoder(recorder)
     list(made.read([10, 11, 12, 13, 14, 15]))  # AR-4 twice, the second half full
-    _, feed = recorder.calls[1]
+    _, _, feed = recorder.calls[1]
     assert feed["input_ids"].tolist() == [[14, 15, 0, 0]]
     seen = feed["attention_mask"][0, 0]
     assert set(np.unique(seen)) == {0, 65535}
@@ -103,7 +133,7 @@ def test_what_a_call_sees() -> None:
     cos = (feed["position_ids_cos"][0, 0, :, 0].astype(int) - 32768) / 32768
     np.testing.assert_allclose(cos, np.cos(angles), atol=1 / 32768)
     list(made.read([16]))
-    _, feed = recorder.calls[2]
+    _, _, feed = recorder.calls[2]
     assert feed["past_key_0_in"][0, 0, 0].tolist() == [10, 11, 12, 13, 14, 15, *[128] * 5]
 
 
@@ -126,4 +156,4 @@ def test_codes() -> None:
 def test_an_input_that_genie_does_not_know() -> None:
     part = Part((Tensor("colour", (1,), "float32"),), (), lambda feed: {})
     with pytest.raises(BadInput, match="'colour', which Genie does not know"):
-        list(Decoder({1: [part]}, Rotary((1.0,)), 4).read([0]))
+        list(Decoder({(1, 4): [part]}, Rotary((1.0,))).read([0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +37,17 @@ def test_examples() -> None:
     assert GraphKey(128, 4096, 2, 12).name == "prompt_ar128_cl4096_02_of_12"
 
 
-@pytest.mark.parametrize("name", ["", "decoder", "token_ar1_cl32", "xtoken_ar1_cl32_1_of_1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "decoder",
+        "token_ar1_cl32",
+        "xtoken_ar1_cl32_1_of_1",
+        f"token_ar1_cl32_1_of_{'1' * 5000}",
+        "token_ar1_cl32_1_of_\u0663",
+    ],
+)
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(Damaged, match="is not the name of a decoder's graph"):
         parse(name)
@@ -49,6 +61,9 @@ def test_other_names_are_refused(name: str) -> None:
         [GraphKey(1, 32, 1, 2), GraphKey(1, 32, 2, 3)],
         [GraphKey(1, 32, 1, 1), GraphKey(8, 64, 1, 1)],
         [GraphKey(1, 32, 1, 1), GraphKey(1, 32, 1, 1)],
+        [GraphKey(1, 32, 1, 2), GraphKey(1, 32, 1, 2)],
+        [GraphKey(1, 32, 1, 1), GraphKey(1, 64, 1, 1), GraphKey(8, 64, 1, 1)],
+        [GraphKey(1, 32, 1, 999_999_999)],
         [GraphKey(1, 32, 1, 2), GraphKey(1, 32, 2, 2), GraphKey(8, 32, 1, 2)],
     ],
 )
@@ -58,4 +73,5 @@ def test_incomplete_sets_are_refused(wrong: list[GraphKey]) -> None:
 
 
 def test_a_complete_set() -> None:
-    check_complete([GraphKey(ar, 32, part, 3) for part in (3, 1, 2) for ar in (8, 1)])
+    lengths, ars, parts = (64, 32, 512), (8, 1), (3, 1, 2)
+    check_complete([GraphKey(*key, 3) for key in product(ars, lengths, parts)])

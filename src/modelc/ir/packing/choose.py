@@ -9,11 +9,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from modelc.ir.decode import decode_blocks
 from modelc.ir.packing.blocks import LAYOUTS, PACKERS
 from modelc.ir.packing.recentre import recentre
 from modelc.ir.packing.requantise import to_eight_bits
 from modelc.ir.packing.weight import Layout, PackedWeight
-from modelc.ir.stored import decode_blocks
 
 Weights = Literal["float", "gguf", "q8_0", "q4_0"]
 Gguf = Literal["exact", "fast"]

@@ -10,10 +10,11 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
+from modelc.ir.decode import decode_blocks
 from modelc.ir.packing.choose import Packing
 from modelc.ir.packing.recentre import REST_BLOCK, pack_rest
 from modelc.ir.packing.weight import PackedWeight, unpack
-from modelc.ir.stored import StoredMatrix, decode_blocks, release, tensor_shape
+from modelc.ir.stored import StoredMatrix, release, tensor_shape
 from modelc.ir.weights import DerivedWeight
 
 SLAB_BYTES: Final = 1 << 17  # packed at once; small enough for the caches

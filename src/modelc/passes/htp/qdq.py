@@ -32,6 +32,21 @@ def dequantise_channels(
     return back
 
 
+def dequantise_blocks(
+    scope: Scope,
+    codes: ir.Value,
+    scales: ir.Value,
+    zero_points: ir.Value,
+    name: str,
+    block_size: int,
+) -> ir.Value:
+    """Return the float matrix of codes with one scale per column and `block_size` rows."""
+    back = new_value(f"{name}.dequantised", dims_of(codes))
+    inputs = [codes, scales, zero_points]
+    scope.emit_many("DequantizeLinear", inputs, [back], axis=0, block_size=block_size)
+    return back
+
+
 def integer_type(encoding: Encoding) -> ir.DataType:
     return ir.DataType[encoding.dtype.upper()]
 

@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar, Final
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelc.ir.emit import Scope
-from modelc.ir.encodings import Encoding, IntegerType
+from modelc.ir.encodings import Encoding
 from modelc.ir.legality import Stage
+from modelc.ir.packing.kinds import TABLE_KINDS
 from modelc.ir.provenance import canonical_name, module_of, set_canonical_name
 from modelc.passes.base import Pass
 from modelc.passes.htp.qdq import dequantise, integer_type, quantise
-from modelc.passes.htp.quantised_weights import as_channels, as_whole, weight_encoding
+from modelc.passes.htp.quantised_weights import as_matrix, as_whole, kind_of, weight_encoding
 from modelc.passes.htp.static import scope_in
 from modelc.passes.htp.value_encodings import moved_by, value_encodings
+
+EIGHT_BITS: Final = {"": "w8", "model.embed_tokens": "w16"}
 
 
 @dataclass(frozen=True)
 class Quantise(Pass):
     """Puts QuantizeLinear and DequantizeLinear around every node; HTP's compiler fuses them away.
 
-    Matrices become int8 with a scale per output channel and a zero point of 0 written out; norms,
-    biases and constants become uint16. Weights stay lazy: only the ranges of the embedding's table
-    and of vectors are looked up now.
+    Matrices become integers with scales per output channel or block; norms, biases and constants
+    become uint16. Weights stay lazy: only the ranges of the embedding's table and of vectors are
+    looked up now.
 
     Attributes:
         encodings: of the expanded graph's tensors, by name.
-        embedding: integer type of the embedding's table. uint8 halves it and costs 1 to 2 dB.
+        weights: module path -> kind of its weight (`ir.packing.kinds`); a module takes the longest
+            path that it is or lies in, so parts of a module follow it.
     """
 
     encodings: Mapping[str, Encoding]
-    embedding: IntegerType = "uint16"
+    weights: Mapping[str, str] = field(default_factory=lambda: EIGHT_BITS)
     name: ClassVar[str] = "quantise"
     before: ClassVar[Stage] = "htp"
     after: ClassVar[Stage] = "htp-quantised"
@@ -46,8 +51,13 @@ class Quantise(Pass):
             for value in graph.initializers.values()
             if value.dtype == ir.DataType.FLOAT
         }
+        kinds = {
+            value: kind_of(_module_reading(value), self.weights)
+            for value, readers in weights.items()
+            if readers in ({"Gather"}, {"MatMul"})
+        }
         tables = {
-            value: weight_encoding(value, self.embedding)
+            value: weight_encoding(value, TABLE_KINDS[kinds[value]])
             for value, readers in weights.items()
             if readers == {"Gather"}
         }
@@ -57,7 +67,12 @@ class Quantise(Pass):
             if value in chosen:
                 _quantise_input(graph, value, chosen[value])
         for value, readers in weights.items():
-            _quantise_weight(graph, value, readers, chosen.get(value))
+            if readers == {"MatMul"}:
+                make = partial(as_matrix, value=value, kind=kinds[value])
+            else:
+                encoding = chosen.get(value) or weight_encoding(value, "uint16")
+                make = partial(as_whole, value=value, encoding=encoding)
+            _put_before_readers(graph, value, make)
         for node, moved in nodes.items():
             for value in node.outputs:
                 _quantise_output(graph, node, value, chosen[value], next(iter(moved), None))
@@ -71,14 +86,8 @@ def _quantise_input(graph: ir.Graph, value: ir.Value, encoding: Encoding) -> Non
     _put_before_readers(graph, value, lambda scope: dequantise(scope, value, encoding, name))
 
 
-def _quantise_weight(
-    graph: ir.Graph, value: ir.Value, readers: set[str], table: Encoding | None
-) -> None:
-    if readers == {"MatMul"}:
-        _put_before_readers(graph, value, lambda scope: as_channels(scope, value))
-    else:
-        encoding = table or weight_encoding(value, "uint16")
-        _put_before_readers(graph, value, lambda scope: as_whole(scope, value, encoding))
+def _module_reading(weight: ir.Value) -> str:
+    return module_of(next(iter(weight.consumers())))
 
 
 def _put_before_readers(

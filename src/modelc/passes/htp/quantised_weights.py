@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
-from modelc.ir.emit import Scope, new_value
+from modelc.errors import BadInput, ModelcError, Where
+from modelc.ir.emit import Scope
 from modelc.ir.encodings import Encoding, IntegerType, from_range
-from modelc.ir.packing.int8_channel import ChannelCodec, whole_codes, whole_encoding
+from modelc.ir.packing.integer_matrix import IntegerMatrix
+from modelc.ir.packing.kinds import MATRIX_KINDS
+from modelc.ir.packing.whole import whole_codes, whole_encoding
 from modelc.ir.weights import StoredWeight
-from modelc.passes.htp.qdq import dequantise, dequantise_channels
+from modelc.passes.htp.qdq import dequantise, dequantise_blocks, dequantise_channels
+
+
+def kind_of(module: str, kinds: Mapping[str, str]) -> str:
+    """Return the kind of the longest module path that `module` is or lies in ("" has all in it).
+
+    Raises:
+        ModelcError: there is none.
+    """
+    path = module
+    while path not in kinds:
+        if not path:
+            raise ModelcError("nothing says how its weight is stored", where=Where(module=module))
+        path = path.rpartition(".")[0]
+    return kinds[path]
 
 
 def weight_encoding(value: ir.Value, dtype: IntegerType) -> Encoding:
@@ -30,23 +49,44 @@ def as_whole(scope: Scope, value: ir.Value, encoding: Encoding) -> ir.Value:
         codes: ir.TensorProtocol = whole_codes(tensor.source, encoding, f"{name}.codes")
     else:
         codes = ir.Tensor(encoding.quantise(tensor.numpy()), name=f"{name}.codes")
-    return dequantise(scope, _initialiser(scope, codes), encoding, name)
+    return dequantise(scope, scope.tensor(codes), encoding, name)
 
 
-def as_channels(scope: Scope, value: ir.Value) -> ir.Value:
-    """Return a matrix [in, out] as int8 codes with a scale per output and back."""
-    name, tensor = str(value.name), value.const_value
+def as_matrix(scope: Scope, value: ir.Value, kind: str) -> ir.Value:
+    """Return a matrix [inputs, outputs] as codes of a kind of `MATRIX_KINDS` and back.
+
+    Zero points are always written out, though all are 0: without them HTP's compiler takes the
+    codes of int4 for unsigned.
+
+    Raises:
+        BadInput: the inputs are no whole number of blocks.
+    """
+    name, tensor, form = str(value.name), value.const_value, MATRIX_KINDS[kind]
     assert isinstance(tensor, StoredWeight) and tensor.source.transposed
-    codec = ChannelCodec(tensor.source)
-    codes, scales = (_initialiser(scope, lazy) for lazy in codec.tensors(name))
-    # Left out, it would mean the same, but HTP's compiler might take the codes for unsigned.
-    zeros = scope.constant(f"{name}.zero_point", np.zeros(codec.channels, np.int8))
-    return dequantise_channels(scope, codes, scales, zeros, name)
+    matrix = IntegerMatrix(tensor.source, form)
+    inputs = tensor.source.shape[-1]
+    if form.block and inputs % form.block:
+        raise BadInput(
+            f"{inputs} inputs are no whole number of blocks of {form.block}",
+            where=Where(module=scope.module),
+            hint=f"give this module another kind of weights than {kind}",
+        )
+    codes = scope.tensor(matrix.codes(f"{name}.codes"))
+    scales = scope.tensor(matrix.scales(f"{name}.scale"))
+    integer = form.dtype.numpy()
+    if not form.block:
+        zeros = _zeros(scope, (matrix.channels,), integer)
+        return dequantise_channels(scope, codes, scales, zeros, name)
+    sizes = (matrix.blocks, matrix.channels)
+    if form.scale_bits:
+        multiples = scope.tensor(matrix.multiples(f"{name}.scale.codes"))
+        zeros = _zeros(scope, (matrix.channels,), np.dtype(np.uint8))
+        scales = dequantise_channels(scope, multiples, scales, zeros, f"{name}.scale")
+    zeros = _zeros(scope, sizes, integer)
+    return dequantise_blocks(scope, codes, scales, zeros, name, form.block)
 
 
-def _initialiser(scope: Scope, tensor: ir.TensorProtocol) -> ir.Value:
-    assert tensor.name
-    value = new_value(tensor.name, tensor.shape.numpy(), tensor.dtype)
-    value.const_value = tensor
-    scope.sheet.initializers[tensor.name] = value
-    return value
+def _zeros(scope: Scope, sizes: tuple[int, ...], dtype: np.dtype) -> ir.Value:
+    """Zero points, one initialiser for all matrices of these sizes."""
+    name = f"zero_points.{dtype.name}.{'x'.join(map(str, sizes))}"
+    return scope.constant(name, np.zeros(sizes, dtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,11 @@ def read_binary(binary: Path, *, workdir: Path, timeout_s: float = 120) -> Binar
     return from_json(reply)
 
 
+def tensors(rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, ...]:
+    """Return the tensors of which `asdict` made `rows`."""
+    return tuple(Tensor(**{**row, "shape": tuple(row["shape"])}) for row in rows)
+
+
 def _graph(document: Mapping[str, Any]) -> Graph:
-    tensors = {side: tuple(map(_tensor, document[side])) for side in ("inputs", "outputs")}
-    return Graph(**{**document, **tensors})
-
-
-def _tensor(document: Mapping[str, Any]) -> Tensor:
-    return Tensor(**{**document, "shape": tuple(document["shape"])})
+    sides = {side: tensors(document[side]) for side in ("inputs", "outputs")}
+    return Graph(**{**document, **sides})

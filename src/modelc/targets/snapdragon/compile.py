@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
 
 from modelc.errors import BadInput, ToolFailed, Where
 from modelc.process import run_worker
 from modelc.targets.snapdragon import binary
 from modelc.targets.snapdragon.binary import BinaryInfo
 from modelc.targets.snapdragon.chipsets import Chipset
+
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,14 @@ class Compiled:
         wrappers: for each graph the ONNX model by which ONNX Runtime loads the binary. A binary of
             one graph runs in the simulator; one with shared weights only on a device.
         seconds: compile time of each graph.
+        results: what the graphs that were fed gave, by graph and output.
     """
 
     binary: Path
     wrappers: Mapping[str, Path]
     info: BinaryInfo
     seconds: Mapping[str, float]
+    results: Mapping[str, Arrays]
 
 
 def compile_graphs(
@@ -55,6 +62,7 @@ def compile_graphs(
     workdir: Path,
     timeout_s: float,
     step: str = "compile",
+    feeds: Mapping[str, Arrays] = MappingProxyType({}),
 ) -> Compiled:
     """Compile named ONNX graphs into the one binary `output`, sharing their weights.
 
@@ -63,6 +71,8 @@ def compile_graphs(
 
     Args:
         graphs: ONNX file of each graph, by the name that the QNN graph's name begins with.
+        feeds: inputs by graph, on which the compiler runs it once in the simulator: the very
+            graphs that ship, although no binary with shared weights can be loaded on x86.
 
     Raises:
         BadInput: the chipset can't do what is asked of it.
@@ -80,15 +90,20 @@ def compile_graphs(
             where=Where(step=step),
             hint="compile for one AR length only (`--ar 1`), or each graph into its own binary",
         )
-    output = output.resolve()
+    output, workdir = output.resolve(), workdir.resolve()
+    workdir.mkdir(parents=True, exist_ok=True)
+    fed = {name: workdir / f"{name}.feed.npz" for name in feeds}
+    for name, path in fed.items():
+        np.savez(path, **feeds[name])  # type: ignore[arg-type]
     reply = run_worker(
         "modelc.targets.snapdragon.compile_worker",
         {
             "graphs": {name: str(model.resolve()) for name, model in graphs.items()},
+            "feeds": {name: str(path) for name, path in fed.items()},
             "output": str(output),
-            "options": _provider_options(chipset, options),
+            "options": provider_options(chipset, options),
         },
-        workdir=workdir.resolve(),
+        workdir=workdir,
         timeout_s=timeout_s,
         where=Where(step=step, graph=", ".join(graphs)),
         hint="if it ran out of memory or time, compile into more splits (`--splits`)",
@@ -98,12 +113,19 @@ def compile_graphs(
         wrappers={name: output.with_name(f"{name}.onnx") for name in graphs},
         info=binary.from_json(reply["info"]),
         seconds=reply["seconds"],
+        results={name: _load(Path(path)) for name, path in reply["results"].items()},
     )
     _check(made, graphs, chipset, step)
     return made
 
 
-def _provider_options(chipset: Chipset, options: CompileOptions) -> dict[str, str]:
+def _load(path: Path) -> Arrays:
+    with np.load(path) as saved:
+        return {name: saved[name] for name in saved.files}
+
+
+def provider_options(chipset: Chipset, options: CompileOptions) -> dict[str, str]:
+    """Return the provider's options for a chipset."""
     flags = {
         "enable_htp_fp16_precision": options.fp16,
         "enable_block_quant_weight_optimization": options.block_quant_weights,

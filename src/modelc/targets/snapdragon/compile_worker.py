@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from modelc.errors import ToolFailed, Where
 from modelc.ir.provenance import MODULE
 from modelc.process import LogMark, serve
 from modelc.targets.snapdragon import binary, qnn_system
 from modelc.targets.snapdragon.diagnose import explain
-from modelc.targets.snapdragon.provider import open_session, retarget
+from modelc.targets.snapdragon.provider import open_session
+from modelc.targets.snapdragon.wrapper import retarget
 
 LOG = Path("compile_worker.log")
 
@@ -21,7 +24,8 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
     """Compile `job["graphs"]` (name -> model) into one binary `job["output"]`.
 
     Graphs of one binary share their weights. Beside it comes a wrapper for each graph, an ONNX
-    model by which ONNX Runtime loads the binary.
+    model by which ONNX Runtime loads the binary. Graphs with `job["feeds"]` (name -> .npz) are run
+    on them, and what they give is saved.
     """
     output = Path(job["output"])
     graphs = {name: Path(model) for name, model in job["graphs"].items()}
@@ -32,7 +36,7 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
         options["enable_htp_weight_sharing"] = "1"
         entries["ep.share_ep_contexts"] = "1"
     output.parent.mkdir(parents=True, exist_ok=True)
-    sessions, seconds = [], {}
+    sessions, seconds = {}, {}
     # The compiler refuses to overwrite, so it writes to a fresh directory.
     with tempfile.TemporaryDirectory(prefix="compile-", dir=output.parent) as fresh:
         for index, (name, model) in enumerate(graphs.items()):
@@ -44,9 +48,9 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
             try:
                 session = open_session(model, registration=name, options=options, entries=entries)
             except Exception as error:  # the provider raises many types; all mean the same
-                raise explain(mark.text(), error, graph=name, modules=_modules(model)) from error
+                raise explain(mark.text(), error, graph=name, modules=modules_of(model)) from error
             # The weights are shared only while every session is alive.
-            sessions.append(session)
+            sessions[name] = session
             seconds[name] = time.monotonic() - start
         binaries = list(Path(fresh).glob("*.bin"))
         if len(binaries) != 1:
@@ -59,11 +63,23 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
             retarget(wrapper, output.name)
             wrapper.replace(output.with_name(wrapper.name))
         binaries[0].replace(output)
+    results = {name: _run(sessions[name], Path(feed)) for name, feed in job["feeds"].items()}
     info = qnn_system.read(output)
-    return {"info": binary.to_json(info), "seconds": seconds}
+    return {"info": binary.to_json(info), "seconds": seconds, "results": results}
 
 
-def _modules(model: Path) -> dict[str, str]:
+def _run(session: Any, feed: Path) -> str:
+    """Run a session on a saved feed, and return the file with what it gives."""
+    with np.load(feed) as saved:
+        inputs = {name: saved[name] for name in saved.files}
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(names, inputs), strict=True))
+    path = feed.with_suffix(".results.npz")
+    np.savez(path, **outputs)
+    return str(path)
+
+
+def modules_of(model: Path) -> dict[str, str]:
     """Return the module path of each node, by the node's name."""
     import onnx
 

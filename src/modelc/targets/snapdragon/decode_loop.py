@@ -1,7 +1,8 @@
 """A decoder's graphs run token by token as Genie runs them: prefill in chunks, then AR-1.
 
-Graphs come as `graphs[ar]`, the parts in order; each is called with the tensors that it names.
-Tensors are those of `ir.genie`; the encodings come from the binaries' own metadata.
+Each call takes the shortest AR that reads what is left, or else the longest; and with it the
+shortest context that leaves the call's tokens in slots for past ones (measured with Genie 1.21).
+Tensors are those of `ir.genie`; the encodings come from the graphs' own metadata.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -34,21 +36,25 @@ class Part:
 
 
 class Decoder:
-    """A KV cache and the graphs that fill it. `position` tokens have been read."""
+    """A KV cache and the graphs that fill it. `position` tokens have been read.
 
-    def __init__(
-        self, graphs: Mapping[int, Sequence[Part]], rotary: Rotary, context_length: int
-    ) -> None:
-        self._graphs = dict(sorted(graphs.items()))
+    Args:
+        graphs: by (AR, context length) the graphs of all parts in order, each of which is called
+            with the tensors that it names; every AR length at every context length.
+    """
+
+    def __init__(self, graphs: Mapping[tuple[int, int], Sequence[Part]], rotary: Rotary) -> None:
+        self._graphs = graphs
         self._rotary = rotary
-        self._context_length = context_length
         self._cache: dict[str, np.ndarray] = {}
+        self.ars = tuple(sorted({ar for ar, _ in graphs}))
+        self.context_lengths = tuple(sorted({length for _, length in graphs}))
         self.position = 0
 
     @property
-    def ars(self) -> tuple[int, ...]:
-        """The AR lengths that there are, the shortest first."""
-        return tuple(self._graphs)
+    def context_length(self) -> int:
+        """How many tokens fit: the longest context."""
+        return self.context_lengths[-1]
 
     def read(self, tokens: Sequence[int]) -> Iterator[np.ndarray]:
         """Read tokens and yield the logits after them, float32 [n, vocab] a chunk.
@@ -58,54 +64,74 @@ class Decoder:
         """
         rest = list(tokens)
         while rest:
-            ar = self._choose_ar(len(rest))
-            yield self._step(ar, rest[:ar])
-            rest = rest[ar:]
+            call = self.next_call(rest)
+            values, parts = self.run(call), self._graphs[call.ar, call.context_length]
+            [logits] = [t for part in parts for t in part.outputs if t.name == genie.LOGITS]
+            yield dequantise(values[genie.LOGITS][0, : len(call.tokens)], logits)
+            rest = rest[len(call.tokens) :]
 
-    def _choose_ar(self, wanted: int) -> int:
-        """Return the smallest AR that takes all the tokens, or else the largest that has room."""
-        fitting = [ar for ar in self._graphs if self.position + ar <= self._context_length]
+    def fill(self, cache: Arrays, position: int) -> None:
+        """Go on from `position` tokens whose keys and values, codes of the caches' inputs, are
+        given."""
+        self._cache = {}
+        parts = next(iter(self._graphs.values()))
+        for tensor in (tensor for part in parts for tensor in part.inputs):
+            if tensor.name in cache:
+                slots = self._slots(tensor)
+                slots[_span(_position_axis(tensor.name), 0, position)] = cache[tensor.name]
+        self.position = position
+
+    def next_call(self, rest: Sequence[int]) -> Call:
+        """Choose as Genie does; beyond where Genie stops, go on as long as a graph has room."""
+        fitting = [ar for ar in self.ars if self.position + ar <= self.context_length]
         if not fitting:
             raise BadInput(
-                f"the context of {self._context_length} tokens is full",
+                f"the context of {self.context_length} tokens is full",
                 hint="use a shorter prompt, or compile for a longer context",
             )
-        return next((ar for ar in fitting if ar >= wanted), fitting[-1])
+        ar = next((ar for ar in fitting if ar >= len(rest)), fitting[-1])
+        filled = self.position + min(ar, len(rest))
+        roomy = [length for length in self.context_lengths if filled <= length - ar]
+        return Call(ar, roomy[0] if roomy else self.context_length, tuple(rest[:ar]))
 
-    def _step(self, ar: int, tokens: Sequence[int]) -> np.ndarray:
-        count = len(tokens)
-        values: dict[str, np.ndarray] = {}
-        for part in self._graphs[ar]:
-            feed = {t.name: self._input(t, ar, tokens, values) for t in part.inputs}
+    def run(self, call: Call, given: Arrays = MappingProxyType({})) -> dict[str, np.ndarray]:
+        """Make one call of all parts, and return everything that they give.
+
+        Args:
+            given: what comes from parts before the first, by name.
+        """
+        count, parts = len(call.tokens), self._graphs[call.ar, call.context_length]
+        values = dict(given)
+        for part in parts:
+            feed = {t.name: self._input(t, call, values) for t in part.inputs}
             values.update(part.run(feed))
         for name, slots in self._cache.items():
             new = values[name.removesuffix("_in") + "_out"]
             axis = _position_axis(name)
             slots[_span(axis, self.position, self.position + count)] = new[_span(axis, 0, count)]
         self.position += count
-        [logits] = [t for p in self._graphs[ar] for t in p.outputs if t.name == genie.LOGITS]
-        return dequantise(values[genie.LOGITS][0, :count], logits)
+        return values
 
-    def _input(self, tensor: Tensor, ar: int, tokens: Sequence[int], values: Arrays) -> np.ndarray:
+    def _input(self, tensor: Tensor, call: Call, values: Arrays) -> np.ndarray:
         if tensor.name in values:  # from the part before
             return values[tensor.name]
         if tensor.name == genie.INPUT_IDS:
             ids = np.zeros(tensor.shape, tensor.dtype)
-            ids[0, : len(tokens)] = tokens
+            ids[0, : len(call.tokens)] = call.tokens
             return ids
         if tensor.name == genie.MASK:
-            return self._mask(tensor, ar, len(tokens))
+            return self._mask(tensor, call)
         if tensor.name in (genie.COS, genie.SIN):
-            positions = np.arange(self.position, self.position + ar)
+            positions = np.arange(self.position, self.position + call.ar)
             table = self._rotary.tables(positions)[tensor.name == genie.SIN]
             return quantise(table.reshape(tensor.shape), tensor)
         if _CACHE.match(tensor.name):
-            return self._past(tensor, ar)
+            return self._past(tensor, call.past)
         raise BadInput(f"a graph has the input {tensor.name!r}, which Genie does not know")
 
-    def _mask(self, tensor: Tensor, ar: int, count: int) -> np.ndarray:
-        seen = np.zeros((ar, self._context_length), bool)
-        past = self._context_length - ar
+    def _mask(self, tensor: Tensor, call: Call) -> np.ndarray:
+        seen = np.zeros((call.ar, call.context_length), bool)
+        count, past = len(call.tokens), call.past
         seen[:count, : self.position] = True
         seen[:count, past : past + count] = np.tri(count, dtype=bool)
         if tensor.scale:  # Genie knows only the ends: all ones is 0.0, zero is the minimum
@@ -114,15 +140,31 @@ class Decoder:
             return codes.astype(tensor.dtype).reshape(tensor.shape)
         return np.where(seen, 0.0, MASKED).astype(tensor.dtype).reshape(tensor.shape)
 
-    def _past(self, tensor: Tensor, ar: int) -> np.ndarray:
-        axis = _position_axis(tensor.name)
+    def _past(self, tensor: Tensor, past: int) -> np.ndarray:
+        span = _span(_position_axis(tensor.name), 0, past)
+        return np.ascontiguousarray(self._slots(tensor)[span])
+
+    def _slots(self, tensor: Tensor) -> np.ndarray:
+        """Return the cache that an input is a part of, empty at first."""
         if tensor.name not in self._cache:
             shape = list(tensor.shape)
-            shape[axis] = self._context_length
+            shape[_position_axis(tensor.name)] = self.context_length
             self._cache[tensor.name] = np.full(shape, tensor.zero_point, tensor.dtype)
-        return np.ascontiguousarray(
-            self._cache[tensor.name][_span(axis, 0, self._context_length - ar)]
-        )
+        return self._cache[tensor.name]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: the graph that is taken, and what it reads."""
+
+    ar: int
+    context_length: int
+    tokens: tuple[int, ...]
+
+    @property
+    def past(self) -> int:
+        """Slots for past tokens."""
+        return self.context_length - self.ar
 
 
 def quantise(values: np.ndarray, tensor: Tensor) -> np.ndarray:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from modelc.errors import BadInput, Damaged
 
-_PATTERN = re.compile(r"^(?:prompt|token)_ar(\d+)_cl(\d+)_(\d+)_of_(\d+)(?![0-9])")
+_PATTERN = re.compile(
+    r"^(?:prompt|token)_ar(\d{1,9})_cl(\d{1,9})_(\d{1,9})_of_(\d{1,9})(?!\d)", re.A
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -45,15 +48,21 @@ def parse(name: str) -> GraphKey:
 
 
 def check_complete(keys: Sequence[GraphKey]) -> None:
-    """Check that there is every part of every AR length, once, of one model.
+    """Check that there is every part of every AR length at every context length, once.
+
+    Genie goes wrong where an AR length is missing at one of several context lengths.
 
     Raises:
         BadInput: there is not.
     """
-    lengths = {key.context_length for key in keys}
-    counts = {key.parts for key in keys}
     ars = {key.ar for key in keys}
-    expected = {(ar, part) for ar in ars for part in range(1, max(counts, default=0) + 1)}
-    found = [(key.ar, key.part) for key in keys]
-    if len(lengths) != 1 or len(counts) != 1 or sorted(found) != sorted(expected):
-        raise BadInput("the graphs are not every part of every AR length of one model")
+    lengths = {key.context_length for key in keys}
+    parts = max((key.parts for key in keys), default=0)
+    complete = len(keys) == len(ars) * len(lengths) * parts > 0  # so `parts` is no wild number
+    if not complete or set(keys) != {
+        GraphKey(ar, length, part, parts)
+        for ar, length, part in product(ars, lengths, range(1, parts + 1))
+    }:
+        raise BadInput(
+            "the graphs are not every part of every AR length and context length of one model"
+        )

@@ -9,13 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from modelc.errors import Damaged, Where
 from modelc.targets.snapdragon.library import library_path
+from modelc.targets.snapdragon.wrapper import PROVIDER
 
-# A wrapper's "source" must be this for the provider to take its binary.
-PROVIDER: Final = "QNNExecutionProvider"
 WARNINGS: Final = 2  # ONNX Runtime's log level
-_BINARY: Final = "ep_cache_context"  # the attribute that names a wrapper's binary
 
 
 def open_session(
@@ -49,38 +46,3 @@ def open_session(
     everything = {"backend_path": str(library_path("QnnHtp")), **(options or {})}
     settings.add_provider_for_devices([device], everything)
     return onnxruntime.InferenceSession(str(model), settings)
-
-
-def retarget(wrapper: Path, binary: str) -> None:
-    """Make a compiled wrapper load `binary`, a file name beside it, under any registration."""
-    import onnx
-
-    model = onnx.load(str(wrapper))
-    attributes = _attributes(model)
-    attributes["source"].s = PROVIDER.encode()
-    attributes[_BINARY].s = binary.encode()
-    onnx.save(model, str(wrapper))
-
-
-def binary_of(wrapper: Path) -> Path:
-    """Return the binary that a wrapper loads.
-
-    Raises:
-        Damaged: it is not a wrapper.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        return wrapper.with_name(_attributes(onnx.load(str(wrapper)))[_BINARY].s.decode())
-    except (OSError, DecodeError, ValueError, KeyError) as error:
-        raise Damaged(
-            "not the wrapper of a context binary",
-            where=Where(path=str(wrapper)),
-            hint="compile it again",
-        ) from error
-
-
-def _attributes(model: Any) -> dict[str, Any]:
-    [node] = model.graph.node
-    return {attribute.name: attribute for attribute in node.attribute}

@@ -168,7 +168,28 @@ class HtpContextBlob(Structure):
     _fields_ = [("version", c_uint32), ("dsp_arch", c_uint32)]
 
 
+class ComposableGraphInfo1(Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("input_count", c_uint32),
+        ("inputs", POINTER(Tensor)),
+        ("output_count", c_uint32),
+        ("outputs", POINTER(Tensor)),
+    ]
+
+
+class ComposableGraph(Structure):
+    """A graph of a DLC, that a backend has yet to compile."""
+
+    _fields_ = [("version", c_uint32), ("info", ComposableGraphInfo1)]
+
+
 class SystemInterface(Structure):
+    """libQnnSystem's functions in the order of its C API, whose minor versions only append.
+
+    As far as `context_free` they are in every API 1; all of them are since 1.15.
+    """
+
     _fields_ = [
         ("backend", c_uint32),
         ("provider", c_char_p),
@@ -177,4 +198,14 @@ class SystemInterface(Structure):
         ("context_get_binary_info", c_void_p),
         ("context_get_metadata", c_void_p),
         ("context_free", c_void_p),
+        ("_tensor_and_log", c_void_p * 4),
+        ("dlc_create_from_file", c_void_p),
+        ("_dlc_create_from_binary", c_void_p),
+        ("dlc_compose_graphs", c_void_p),
+        ("_dlc_get_op_mappings", c_void_p),
+        ("dlc_free", c_void_p),
+        ("_profile_and_records", c_void_p * 14),
+        ("dlc_get_composable_graphs", c_void_p),
+        ("_dlc_get_context_binaries", c_void_p),
+        ("dlc_get_composable_graph_info", c_void_p),
     ]

@@ -43,7 +43,7 @@ def read(path: Path) -> binary.BinaryInfo:
         ToolFailed: its metadata is of a version that modelc does not know.
     """
     where = Where(path=str(path))
-    interface = _interface()
+    interface = system_interface()
     context = c_void_p()
     if _CREATE(interface.context_create)(byref(context)):
         raise ToolFailed("libQnnSystem gives no system context", where=where)
@@ -85,7 +85,7 @@ def read_twin(path: Path) -> binary.Graph:
     return graphs[0]
 
 
-def _interface() -> qnn_structs.SystemInterface:
+def system_interface() -> qnn_structs.SystemInterface:
     system = ctypes.CDLL(str(library_path("QnnSystem")))
     providers = POINTER(POINTER(qnn_structs.SystemInterface))()
     count = c_uint32()
@@ -100,13 +100,13 @@ def _interface() -> qnn_structs.SystemInterface:
 
 
 def _binary(found: qnn_structs.Binary, where: Where) -> binary.BinaryInfo:
-    _check(found.version == 3, f"binary information of version {found.version}", where)
+    check(found.version == 3, f"binary information of version {found.version}", where)
     info = found.info
-    _check(info.graph_count <= MAX_GRAPHS, f"{info.graph_count} graphs", where)
+    check(info.graph_count <= MAX_GRAPHS, f"{info.graph_count} graphs", where)
     arch = ""
     if info.metadata and info.metadata_size >= ctypes.sizeof(qnn_structs.HtpContextBlob):
         blob = qnn_structs.HtpContextBlob.from_address(info.metadata)
-        _check(blob.version == 1, f"context blob of version {blob.version}", where)
+        check(blob.version == 1, f"context blob of version {blob.version}", where)
         arch = f"v{blob.dsp_arch}"
     return binary.BinaryInfo(
         build=(info.build or b"").decode(errors="replace"),
@@ -117,30 +117,30 @@ def _binary(found: qnn_structs.Binary, where: Where) -> binary.BinaryInfo:
 
 
 def _graph(found: qnn_structs.Graph, where: Where) -> binary.Graph:
-    _check(found.version == 3, f"graph information of version {found.version}", where)
+    check(found.version == 3, f"graph information of version {found.version}", where)
     info = found.info
     spill, vtcm = 0, 0
     if info.blob and info.blob_size >= ctypes.sizeof(qnn_structs.HtpGraphBlob):
         blob = qnn_structs.HtpGraphBlob.from_address(info.blob)
-        _check(blob.version == 1, f"graph blob of version {blob.version}", where)
+        check(blob.version == 1, f"graph blob of version {blob.version}", where)
         spill, vtcm = blob.spill_fill_bytes, blob.vtcm_bytes >> 20
     return binary.Graph(
         name=(info.name or b"").decode(errors="replace"),
-        inputs=tuple(_tensors(info.inputs, info.input_count, where)),
-        outputs=tuple(_tensors(info.outputs, info.output_count, where)),
+        inputs=tuple(read_tensors(info.inputs, info.input_count, where)),
+        outputs=tuple(read_tensors(info.outputs, info.output_count, where)),
         spill_fill_bytes=spill,
         vtcm_mb=vtcm,
     )
 
 
-def _tensors(array: Any, count: int, where: Where) -> Iterator[binary.Tensor]:
-    _check(count <= MAX_TENSORS and (array or not count), f"{count} tensors of a graph", where)
+def read_tensors(array: Any, count: int, where: Where) -> Iterator[binary.Tensor]:
+    check(count <= MAX_TENSORS and (array or not count), f"{count} tensors of a graph", where)
     for index in range(count):
-        _check(array[index].version in (1, 2), f"tensor of version {array[index].version}", where)
+        check(array[index].version in (1, 2), f"tensor of version {array[index].version}", where)
         tensor = array[index].u.v1
-        _check(tensor.rank <= MAX_RANK and tensor.dimensions, f"rank {tensor.rank}", where)
+        check(tensor.rank <= MAX_RANK and tensor.dimensions, f"rank {tensor.rank}", where)
         dtype = qnn_structs.DTYPES.get(tensor.dtype)
-        _check(dtype is not None, f"data type {tensor.dtype:#06x}", where)
+        check(dtype is not None, f"data type {tensor.dtype:#06x}", where)
         encoding = tensor.encoding
         quantised = (encoding.defined, encoding.kind) == (
             qnn_structs.ENCODING_DEFINED,
@@ -157,10 +157,10 @@ def _tensors(array: Any, count: int, where: Where) -> Iterator[binary.Tensor]:
         )
 
 
-def _check(fine: object, what: str, where: Where) -> None:
+def check(fine: object, what: str, where: Where) -> None:
     if not fine:
         raise ToolFailed(
-            f"the context binary's metadata can't be read: {what}",
+            f"the metadata can't be read: {what}",
             where=where,
             hint="it comes from another QAIRT; compile it with the installed onnxruntime-qnn",
         )

@@ -13,16 +13,20 @@ import numpy as np
 
 from modelc.bundle.tokenizer import load_tokenizer
 from modelc.decoder.config import load_config
+from modelc.ir import genie
 from modelc.targets.runtime import Finding, Generation, OnToken, Sampling
-from modelc.targets.snapdragon import binary
+from modelc.targets.snapdragon import binary, rehearsal
 from modelc.targets.snapdragon.binary import BinaryInfo
 from modelc.targets.snapdragon.chipsets import Chipset, find_chipset
 from modelc.targets.snapdragon.genie import Genie
 from modelc.targets.snapdragon.genie_config import genie_model
+from modelc.targets.snapdragon.rehearsed import Rehearsed
 from modelc.targets.snapdragon.rotary import rotary_of
+from modelc.targets.snapdragon.shipped import chipset_findings, proof_findings
 from modelc.targets.snapdragon.simulate import Simulator
 
 TIMEOUT_S: Final = 4 * 3600.0
+_ROLES: Final = ("config", "tokenizer", "info", "proof")
 # How much of the verification text Genie and the simulator's loop go on from, and how far.
 PROMPT_TOKENS: Final = 24
 NEW_TOKENS: Final = 16
@@ -39,12 +43,14 @@ class SnapdragonRuntime:
         simulator: Simulator,
         chipset: Chipset,
         shipped: Mapping[str, BinaryInfo],
+        proofs: Mapping[str, Mapping[str, Any]],
         workdir: Path,
     ) -> None:
         self._genie = genie
         self._simulator = simulator
         self._chipset = chipset
         self._shipped = shipped
+        self._proofs = proofs
         self._workdir = workdir
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
@@ -63,8 +69,12 @@ class SnapdragonRuntime:
         return self._genie.generate(prompt_ids, sampling, max_new_tokens, stop_ids, on_token)
 
     def findings(self, token_ids: Sequence[int], logits: np.ndarray) -> Sequence[Finding]:
-        """Genie's tokens are the simulator's, and the binaries are for the chipset."""
-        return (self._same_tokens(token_ids), *self._for_the_chipset())
+        """Genie's tokens are the simulator's, and the binaries are right and for the chipset."""
+        return (
+            self._same_tokens(token_ids),
+            *proof_findings(self._proofs),
+            *chipset_findings(self._shipped, self._chipset),
+        )
 
     def close(self) -> None:
         self._genie.close()
@@ -83,34 +93,34 @@ class SnapdragonRuntime:
         detail = f"{agreed} of {len(found)} greedy tokens are those of the simulator's own loop"
         return Finding("genie_tokens", same, detail)
 
-    def _for_the_chipset(self) -> list[Finding]:
-        chip = self._chipset
-        wanted = f"SoC {chip.soc_model}, {chip.htp_arch}, VTCM {chip.compile_vtcm_mb} MB"
-        found = []
-        for name, info in self._shipped.items():
-            vtcm = "/".join(str(size) for size in sorted({g.vtcm_mb for g in info.graphs}))
-            read = f"SoC {info.soc_model}, {info.htp_arch}, VTCM {vtcm} MB"
-            detail = f"{name}: {read}, {len(info.graphs)} graphs"
-            found.append(Finding("chipset", read == wanted, detail))
-        return found
 
-
-def open_runtime(files: Mapping[str, Path], settings: Mapping[str, Any]) -> SnapdragonRuntime:
+def open_runtime(
+    files: Mapping[str, Path], settings: Mapping[str, Any]
+) -> SnapdragonRuntime | Rehearsed:
     """Open a compiled decoder.
 
     Args:
         files: "config" (the decoder's), "tokenizer" (tokenizer.json), "info" (what was read back
-            from the shipped binaries), and folders with twins under any other name.
+            from the shipped binaries) and "proof" (how close their graphs came); and "rehearsal",
+            or folders with twins under any other name.
         settings: context_length, chipset.
     """
+    chipset = find_chipset(settings["chipset"])
+    infos = json.loads(files["info"].read_text())
+    shipped = {name: binary.from_json(row) for name, row in infos.items()}
+    proofs = json.loads(files["proof"].read_text())
+    if "rehearsal" in files:
+        calls = rehearsal.load(files["rehearsal"])
+        rows = np.concatenate([call[genie.LOGITS] for call in calls])
+        return Rehearsed(rows, chipset, shipped, proofs)
     config = load_config(files["config"])
     length = int(settings["context_length"])
-    chipset = find_chipset(settings["chipset"])
-    folders = [path for name, path in files.items() if name not in ("config", "tokenizer", "info")]
-    twins = sorted(path for folder in folders for path in folder.glob("*.bin"))
+    twins = sorted(
+        twin for name, path in files.items() if name not in _ROLES for twin in path.glob("*.bin")
+    )
     workdir = Path(tempfile.mkdtemp(prefix="modelc-"))
     tokenizer = load_tokenizer(files["tokenizer"].parent)
-    genie = Genie(
+    engine = Genie(
         genie_model(config, context_length=length, binaries=(), eos_ids=tokenizer.eos_ids),
         chipset,
         twins,
@@ -124,6 +134,4 @@ def open_runtime(files: Mapping[str, Path], settings: Mapping[str, Any]) -> Snap
         workdir=workdir / "simulator",
         timeout_s=TIMEOUT_S,
     )
-    document = json.loads(files["info"].read_text())
-    shipped = {name: binary.from_json(row) for name, row in document.items()}
-    return SnapdragonRuntime(genie, simulator, chipset, shipped, workdir)
+    return SnapdragonRuntime(engine, simulator, chipset, shipped, proofs, workdir)

@@ -25,10 +25,13 @@ class Simulator:
     """A decoder in the simulator (`Runtime`). Every call loads the binaries anew, in a child.
 
     Args:
-        wrappers: the wrapper of every graph's twin, all AR lengths and parts, in any order; each
-            twin's binary lies beside it with the same stem.
+        wrappers: the wrapper of every graph's twin, all AR lengths, context lengths and parts, in
+            any order; each twin's binary lies beside it with the same stem.
         rotary: the model's rotary embedding.
         timeout_s: for one call.
+
+    Attributes:
+        context_length: of the longest context.
     """
 
     name = "htp-simulator"
@@ -36,15 +39,14 @@ class Simulator:
     def __init__(
         self, wrappers: Sequence[Path], rotary: Rotary, *, workdir: Path, timeout_s: float
     ) -> None:
-        keys = sorted(graph_names.parse(wrapper.stem) for wrapper in wrappers)
+        keys = [graph_names.parse(wrapper.stem) for wrapper in wrappers]
         graph_names.check_complete(keys)
-        self.context_length = keys[0].context_length
+        self.context_length = max(key.context_length for key in keys)
         self._workdir = workdir.resolve()
         self._timeout_s = timeout_s
         self._job = {
             "wrappers": [str(wrapper.resolve()) for wrapper in wrappers],
             "rotary": asdict(rotary),
-            "context_length": self.context_length,
         }
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:

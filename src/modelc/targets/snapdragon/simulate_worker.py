@@ -17,10 +17,11 @@ from modelc.targets.sampling import Sampler
 from modelc.targets.snapdragon import graph_names, qnn_system
 from modelc.targets.snapdragon.decode_loop import Arrays, Decoder, Part
 from modelc.targets.snapdragon.diagnose import explain
-from modelc.targets.snapdragon.provider import binary_of, open_session
+from modelc.targets.snapdragon.provider import open_session
 from modelc.targets.snapdragon.room import longest_text
 from modelc.targets.snapdragon.rotary import Rotary
 from modelc.targets.snapdragon.tokens_file import TokenWriter
+from modelc.targets.snapdragon.wrapper import binary_of
 
 LOG = Path("simulate_worker.log")
 
@@ -61,7 +62,7 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
     write = TokenWriter(job["stream"])
     history, tokens = list(job["tokens"]), list[int]()
     start = time.monotonic()
-    limit = longest_text(decoder.ars, job["context_length"])
+    limit = longest_text(decoder.ars, decoder.context_length)
     *_, last = decoder.read(history)
     prefill = time.monotonic() - start
     while len(tokens) < job["max_new_tokens"]:
@@ -93,10 +94,10 @@ def _decoder(job: dict[str, Any]) -> Decoder:
     for wrapper in map(Path, job["wrappers"]):
         graph = qnn_system.read_twin(binary_of(wrapper))
         parts[graph_names.parse(graph.name)] = Part(graph.inputs, graph.outputs, _load(wrapper))
-    chains: dict[int, list[Part]] = {}
+    chains: dict[tuple[int, int], list[Part]] = {}
     for key in sorted(parts):
-        chains.setdefault(key.ar, []).append(parts[key])
-    return Decoder(chains, Rotary(**job["rotary"]), job["context_length"])
+        chains.setdefault((key.ar, key.context_length), []).append(parts[key])
+    return Decoder(chains, Rotary(**job["rotary"]))
 
 
 def _load(wrapper: Path) -> Callable[[Arrays], Arrays]:

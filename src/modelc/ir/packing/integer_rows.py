@@ -1,0 +1,67 @@
+"""Rows of float32 to integer codes and their scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelc.ir.packing.kinds import IntegerForm
+from modelc.ir.packing.scale_search import (
+    BLOCK_TRIALS,
+    CHANNEL_TRIALS,
+    best_scales,
+    not_zero,
+    peak_magnitudes,
+    round_to,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerRows:
+    """Rows (output channels) whose numbers are code * scale of their block.
+
+    ``codes``     int8    [rows, columns]; int16 if they have 16 bits
+    ``scales``    float32 [rows, blocks]; where there are multiples [rows, 1]
+    ``multiples`` uint8   [rows, blocks]: a block's scale is this many times its channel's
+    """
+
+    codes: NDArray[np.signedinteger[Any]]
+    scales: NDArray[np.float32]
+    multiples: NDArray[np.uint8] | None = None
+
+
+def quantise_rows(values: NDArray[np.float32], form: IntegerForm) -> IntegerRows:
+    """Quantise [rows, columns] to nearest: 4 bits with the scales of least squared error, more with
+    the largest magnitude at the last code."""
+    rows, columns = values.shape
+    blocks = np.ascontiguousarray(values).reshape(-1, form.block or columns)
+    if form.bits == 4:
+        trials = BLOCK_TRIALS if form.block else CHANNEL_TRIALS
+        scales = best_scales(blocks, form.lowest, form.highest, trials)
+    else:
+        scales = not_zero(peak_magnitudes(blocks) / np.float32(form.highest))
+    scales, multiples = scales.reshape(rows, -1), None
+    if form.scale_bits:
+        scales, multiples = _as_multiples(scales, (1 << form.scale_bits) - 1)
+    ratios = blocks / block_scales(scales, multiples).reshape(-1, 1)
+    round_to(ratios, form.lowest, form.highest)
+    codes = ratios.astype(np.int16 if form.bits > 8 else np.int8)
+    return IntegerRows(codes.reshape(rows, columns), scales, multiples)
+
+
+def block_scales(
+    scales: NDArray[np.float32], multiples: NDArray[np.uint8] | None
+) -> NDArray[np.float32]:
+    """Return the scale of every block, float32 [rows, blocks]."""
+    return scales if multiples is None else scales * multiples
+
+
+def _as_multiples(
+    scales: NDArray[np.float32], most: int
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Scales [rows, blocks] as whole multiples, at least one, of the row's largest / `most`."""
+    steps = not_zero(scales.max(-1, keepdims=True) / np.float32(most))
+    return steps, np.clip(np.rint(scales / steps), 1, most).astype(np.uint8)

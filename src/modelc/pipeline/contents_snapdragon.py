@@ -1,0 +1,69 @@
+"""What a Snapdragon bundle holds, by the formats that were asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from modelc.bundle.manifest import Graph, Tensor
+from modelc.bundle.write import FromFile
+from modelc.pipeline.decoder_job import decoder_job
+from modelc.pipeline.family import Contents
+from modelc.pipeline.job import Job
+from modelc.pipeline.steps_binaries import INFO, PROOF
+from modelc.pipeline.steps_graphs import ENCODINGS
+from modelc.pipeline.store import Entry
+
+TWINS: Final = "twins"
+ORT: Final = "ort"
+DLC: Final = "dlc"
+
+
+def ships(job: Job) -> tuple[str, ...]:
+    """Return the steps whose files go into the bundle."""
+    plan = decoder_job(job)
+    stages = ["generate_context_binary"]
+    if "dlc" in job.recipe.format:
+        stages.append("convert")
+    steps = [f"{stage}.{place}" for stage in stages for place in plan.layout.places]
+    if job.recipe.keep_twins:
+        steps += [f"twin.{name}" for place in plan.layout.places for name in plan.graphs(place)]
+    return ("describe_binaries", *(("encodings",) if plan.quantised else ()), *steps)
+
+
+def contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
+    """Return the bundle's own files, and the graphs of its binaries."""
+    files: dict[str, FromFile] = {}
+    infos = json.loads((entries["describe_binaries"].path / INFO).read_text())
+    for name, entry in entries.items():
+        if name in ships(job):
+            folder = _FOLDERS.get(name.partition(".")[0], "")
+            files |= _files(entry, folder, with_wrappers="ort" in job.recipe.format)
+    graphs = tuple(
+        Graph(graph["name"], binary, _tensors(graph["inputs"]), _tensors(graph["outputs"]))
+        for binary, info in infos.items()
+        for graph in info["graphs"]
+    )
+    return files, graphs
+
+
+_FOLDERS: Final = {"twin": f"{TWINS}/", "convert": f"{DLC}/"}
+_ONE_PART: Final = (INFO, PROOF)  # joined by describe_binaries
+
+
+def _files(entry: Entry, folder: str, with_wrappers: bool) -> dict[str, FromFile]:
+    step = entry.record.fingerprint.step.partition(".")[0]
+    chosen: dict[str, FromFile] = {}
+    for name, digest in entry.record.files.items():
+        if step == "generate_context_binary":
+            if name in _ONE_PART or (name.endswith(".onnx") and not with_wrappers):
+                continue
+        if step == "encodings" and name != ENCODINGS:
+            continue
+        chosen[f"{folder}{name}"] = FromFile(entry.path / name, digest)
+    return chosen
+
+
+def _tensors(rows: list[dict[str, Any]]) -> tuple[Tensor, ...]:
+    return tuple(Tensor(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)

@@ -1,0 +1,152 @@
+"""A job of compiling a decoder for a Snapdragon, resolved as far as its configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from modelc.decoder.config import DecoderConfig
+from modelc.errors import BadInput
+from modelc.frontends import read_model
+from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
+from modelc.ir.stored import tensor_shape
+from modelc.pipeline.job import Job
+from modelc.pipeline.layout import Layout
+from modelc.pipeline.memory import free_memory
+from modelc.pipeline.limits import usable_cores
+from modelc.pipeline.part_sizes import Choice, PartSize, Sizes, choose_parts, layer_activations
+from modelc.pipeline.plan_check import check_plan
+from modelc.pipeline.steps import DEFAULT_CONTEXT
+from modelc.quant.overrides import EMBEDDING, HEAD, weight_kinds
+from modelc.targets.snapdragon.chipsets import Chipset
+from modelc.targets.snapdragon.graph_names import GraphKey
+
+LARGE: Final = 50_000_000  # numbers in a model, above which steps are processes of their own
+_FLOAT_BITS: Final = 16
+
+
+@dataclass(frozen=True)
+class DecoderJob:
+    """What the steps of a Snapdragon decoder are planned from.
+
+    Attributes:
+        kinds: module -> kind of its weights; empty for float schemes.
+        kv: type of the KV cache.
+        canonical_length: context that the canonical graph is built for: the same for all context
+            lengths where they don't matter to it, so that what follows from it is kept.
+    """
+
+    config: DecoderConfig
+    chipset: Chipset
+    quantised: bool
+    kinds: Mapping[str, str]
+    kv: str
+    sizes: Sizes
+    layout: Layout
+    canonical_length: int
+
+    @property
+    def weights(self) -> int:
+        """How many numbers the model has."""
+        return sum(self.sizes.elements.values())
+
+    @property
+    def is_large(self) -> bool:
+        return self.weights > LARGE
+
+    def graphs(self, place: str) -> dict[str, tuple[int, int]]:
+        """Return (AR, context length) of every graph of a part by the graph's name."""
+        part = self.layout.places.index(place) + 1
+        count = len(self.layout.parts)
+        return {GraphKey(*size, part, count).name: size for size in self.layout.lengths}
+
+    def kinds_of(self, place: str) -> dict[str, str]:
+        """Return the kinds of weights of a part's modules."""
+        part = self.layout.part(place)
+        return {
+            module: kind
+            for module, kind in self.kinds.items()
+            if part.holds(f"{module}.weight")
+        }
+
+    def size(self, place: str) -> PartSize:
+        """Return what a part takes."""
+        return self.sizes.part(self.layout.part(place))
+
+    def before(self, place: str) -> str:
+        """Return the part before a part, "" for the first."""
+        places = ("", *self.layout.places)
+        return places[places.index(place) - 1]
+
+
+@lru_cache(maxsize=4)
+def decoder_job(job: Job) -> DecoderJob:
+    """Resolve a job; the source's configuration is read, no weight is.
+
+    Raises:
+        BadInput: the recipe and the model don't go together; says all that is in the way.
+    """
+    assert job.target.chipset is not None
+    recipe, model = job.recipe, read_model(job.source)
+    config = model.config
+    lengths = recipe.context_length or (min(config.max_context, DEFAULT_CONTEXT),)
+    quantised = job.scheme.activations != "float"
+    check_plan(recipe, config, lengths, fp16=not quantised)
+    shapes = {
+        name.removesuffix(".weight"): tensor_shape(matrix)
+        for name, matrix in model.weights.items()
+        if len(matrix.shape) == 2
+    }
+    if config.tied_head:
+        shapes[HEAD] = shapes[EMBEDDING]
+    kinds = weight_kinds(shapes, job.scheme, recipe.overrides)
+    kv = f"uint{recipe.kv_bits}" if recipe.kv_bits else job.scheme.kv
+    kv_bytes = 1 if kv == "uint8" else 2
+    grouped = recipe.attention == "grouped"
+    sizes = Sizes(
+        model,
+        lambda name: _bits(kinds.get(name.removesuffix(".weight"), "")),
+        2 * config.kv_heads * config.head_dim * kv_bytes * max(lengths),
+        layer_activations(config, max(recipe.ar), max(lengths), grouped),
+    )
+    choice = _choose(job, sizes)
+    return DecoderJob(
+        config=config,
+        chipset=job.target.chipset,
+        quantised=quantised,
+        kinds=kinds,
+        kv=kv,
+        sizes=sizes,
+        layout=Layout(recipe.ar, lengths, choice.parts, grouped, choice.why),
+        canonical_length=_canonical_length(config, max(lengths)),
+    )
+
+
+def _choose(job: Job, sizes: Sizes) -> Choice:
+    splits = job.recipe.splits
+    if splits == "auto":
+        limit = job.recipe.memory_limit or _settled(free_memory())
+        return choose_parts(sizes, limit, usable_cores())
+    return Choice(sizes.cut(splits), "as asked for")
+
+
+def _settled(free: int) -> int:
+    """Round down to one of a few sizes, so that the same machine chooses the same parts when a
+    little more or less of its memory is free."""
+    step = 1 << max(free.bit_length() - 2, 0)
+    return free // step * step
+
+
+def _canonical_length(config: DecoderConfig, longest: int) -> int:
+    if config.rope.kind == "longrope" or any(config.windows):
+        return longest  # frequencies or masks go by it
+    return max(longest, min(config.max_context, DEFAULT_CONTEXT))
+
+
+def _bits(kind: str) -> float:
+    """Bits of a weight, scales included."""
+    if kind in MATRIX_KINDS:
+        return MATRIX_KINDS[kind].bits_per_weight
+    return int(TABLE_KINDS[kind].removeprefix("uint")) if kind else _FLOAT_BITS

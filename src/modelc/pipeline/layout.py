@@ -1,0 +1,55 @@
+"""What a decoder is compiled into for a Snapdragon: its parts, and the lengths of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from modelc.decoder.parts import DecoderPart
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One graph for every part, AR length and context length.
+
+    Attributes:
+        ars, context_lengths: most first.
+        parts: in the order in which they run.
+        grouped: the query heads of a key head are the rows of one product, not branches.
+        why: why there are so many parts, for people.
+    """
+
+    ars: tuple[int, ...]
+    context_lengths: tuple[int, ...]
+    parts: tuple[DecoderPart, ...]
+    grouped: bool
+    why: str
+
+    @property
+    def lengths(self) -> tuple[tuple[int, int], ...]:
+        """Every (AR, context length), the longest first."""
+        return tuple((ar, length) for length in self.context_lengths for ar in self.ars)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Each part's name, "1_of_3"."""
+        return tuple(place for place, _ in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[str, DecoderPart]]:
+        """Yield each part with its name."""
+        count = len(self.parts)
+        for number, part in enumerate(self.parts, 1):
+            yield f"{number:0{len(str(count))}}_of_{count}", part
+
+    def part(self, place: str) -> DecoderPart:
+        return dict(self.numbered())[place]
+
+    @property
+    def with_heads(self) -> tuple[str, ...]:
+        """Names of the parts that have attention."""
+        return tuple(place for place, part in self.numbered() if part.last > part.first)
+
+
+def lengths_name(ar: int, context_length: int) -> str:
+    """Return "ar128_cl4096", as in the names of graphs and steps."""
+    return f"ar{ar}_cl{context_length}"

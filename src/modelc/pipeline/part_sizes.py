@@ -1,0 +1,151 @@
+"""What each part of a decoder takes on the device, and what compiling it takes here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from modelc.decoder.config import DecoderConfig, DecoderModel
+from modelc.decoder.parts import DecoderPart, cut_decoder
+from modelc.errors import BadInput
+from modelc.ir.stored import tensor_shape
+
+# A context on the device addresses 4 GB; this much of it can be used.
+HTP_LIMIT: Final = 3_500_000_000
+
+# Compiling takes so many bytes, and so many for each weight (measured: see `benchmarks/`).
+HOST_BASE: Final = 700_000_000
+HOST_BYTES_PER_WEIGHT: Final = 9
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """Bytes that one part takes.
+
+    Attributes:
+        weights, kv_cache, activations: on the device.
+        host: at the peak of compiling it.
+    """
+
+    weights: int
+    kv_cache: int
+    activations: int
+    host: int
+
+    @property
+    def device(self) -> int:
+        return self.weights + self.kv_cache + self.activations
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What modules take, from which parts are summed up.
+
+    Attributes:
+        bits: of each weight by name, scales included.
+        kv_per_layer: bytes of one layer's KV cache.
+        activations: bytes that one layer needs besides.
+    """
+
+    model: DecoderModel
+    bits: Callable[[str], float]
+    kv_per_layer: int
+    activations: int
+
+    def part(self, part: DecoderPart) -> PartSize:
+        modules: list[str | int] = [*range(part.first, part.last)]
+        modules += ["embedding"] * part.embedding + ["head"] * part.head
+        tallies = [self._tallies[module] for module in modules]
+        layers = part.last - part.first
+        return PartSize(
+            weights=sum(nbytes for _, nbytes in tallies),
+            kv_cache=layers * self.kv_per_layer,
+            activations=self.activations if layers else 0,
+            host=HOST_BASE + HOST_BYTES_PER_WEIGHT * sum(count for count, _ in tallies),
+        )
+
+    def cut(self, count: int) -> tuple[DecoderPart, ...]:
+        """Cut the decoder so that the largest part is smallest.
+
+        Raises:
+            ValueError: into more parts than it has places to cut.
+        """
+        number = self.model.config.layers
+        layers = [self.part(DecoderPart(layer, layer + 1)).device for layer in range(number)]
+        head = self.part(DecoderPart(number, number, head=True)).device
+        return cut_decoder(layers, head, count)
+
+    @cached_property
+    def elements(self) -> dict[str, int]:
+        """How many numbers each weight has; a tied head is the embedding once more."""
+        weights = self.model.weights
+        counts = {name: math.prod(tensor_shape(matrix)) for name, matrix in weights.items()}
+        if self.model.config.tied_head:
+            counts["lm_head.weight"] = counts["model.embed_tokens.weight"]
+        return counts
+
+    @cached_property
+    def _tallies(self) -> dict[str | int, tuple[int, int]]:
+        """Elements and bytes of each layer by number, of the embedding and of norm and head."""
+        tallies: dict[str | int, tuple[int, int]] = {}
+        for name, count in self.elements.items():
+            module = _module(name)
+            before = tallies.get(module, (0, 0))
+            tallies[module] = before[0] + count, before[1] + int(count * self.bits(name) / 8)
+        return tallies
+
+
+def _module(name: str) -> str | int:
+    if name.startswith("model.layers."):
+        return int(name.split(".")[2])
+    return "embedding" if name.startswith("model.embed_tokens.") else "head"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Parts, and why they are so many."""
+
+    parts: tuple[DecoderPart, ...]
+    why: str
+
+
+def choose_parts(sizes: Sizes, memory_limit: int, at_once: int) -> Choice:
+    """Return the fewest parts that fit the device, and of which `at_once` can be compiled at the
+    same time within the memory of this machine.
+
+    Raises:
+        BadInput: a single layer, the embedding or the head is too large.
+    """
+    most = sizes.model.config.layers + 2
+    for count in range(1, most + 1):
+        parts = sizes.cut(count)
+        found = [sizes.part(part) for part in parts]
+        device = max(size.device for size in found)
+        host = sum(sorted((size.host for size in found), reverse=True)[:at_once])
+        if device <= HTP_LIMIT and (host <= memory_limit or count == most):
+            why = (
+                f"the largest part takes {_gb(device)} of {_gb(HTP_LIMIT)} on the device, and "
+                f"compiling {min(at_once, count)} at once {_gb(host)} of {_gb(memory_limit)}"
+            )
+            return Choice(parts, why)
+    raise BadInput(
+        f"a single layer, the embedding or the head takes {_gb(device)}; a context holds "
+        f"{_gb(HTP_LIMIT)}",
+        hint="use a scheme with fewer bits, or a shorter --context-length",
+    )
+
+
+def layer_activations(config: DecoderConfig, ar: int, context_length: int, grouped: bool) -> int:
+    """Bytes of working memory outside of VTCM that a layer needs, 16 bits a number: with grouped
+    attention all heads' scores, three times over; one branch for each head keeps to VTCM."""
+    scores = config.heads * ar * context_length * 2
+    return 3 * scores if grouped else 0
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+

@@ -1,0 +1,109 @@
+"""Everything that is wrong with how a decoder shall be compiled for a Snapdragon, told at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from modelc.decoder.architectures import find_architecture
+from modelc.decoder.config import DecoderConfig
+from modelc.errors import BadInput
+from modelc.pipeline.recipe import Recipe
+from modelc.targets.snapdragon.graph_names import GraphKey
+
+# Seen in the simulator: RMSNorm of [1, AR, heads, width] is wrong in fp16 for narrower ones.
+NARROWEST_FP16_NORM: Final = 64
+
+Problem = tuple[str, str]
+"""What is wrong, and what to do about it."""
+
+
+def check_plan(recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool) -> None:
+    """Refuse what static graphs, HTP or Genie can't be, before anything runs.
+
+    Args:
+        lengths: the context lengths, the model's own where the recipe names none.
+
+    Raises:
+        BadInput: says all that is in the way.
+    """
+    problems = [found for check in _CHECKS for found in check(recipe, config, lengths, fp16)]
+    if not problems:
+        return
+    listed = "\n".join(f"  - {what}" for what, _ in problems)
+    message = problems[0][0] if len(problems) == 1 else f"the plan is not sound:\n{listed}"
+    raise BadInput(message, hint="; ".join(dict.fromkeys(hint for _, hint in problems if hint)))
+
+
+def _each_once(
+    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
+) -> Iterator[Problem]:
+    names = [GraphKey(ar, length, 1, 1).name for length in lengths for ar in recipe.ar]
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield f"{count} graphs would be named {name}", "give each --ar and --context-length once"
+
+
+def _one_by_one(
+    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
+) -> Iterator[Problem]:
+    if 1 not in recipe.ar:
+        asked = ",".join(map(str, recipe.ar))
+        yield "no AR-1 graph is asked for, and answers are made token by token", f"--ar {asked},1"
+
+
+def _room(
+    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
+) -> Iterator[Problem]:
+    hint = "choose another --ar or --context-length"
+    for length in dict.fromkeys(lengths):
+        for ar in dict.fromkeys(recipe.ar):
+            if ar >= length:
+                yield f"AR-{ar} does not fit a context of {length}", hint
+            elif 2 * ar == length:
+                # Genie can't tell the past from the new tokens by their sizes then.
+                yield f"AR-{ar} is half of a context of {length}, which Genie misreads", hint
+        if length > config.max_context:
+            longest = f"use --context-length {config.max_context} or less"
+            yield f"a context of {length} is longer than the model's {config.max_context}", longest
+
+
+def _splits(
+    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
+) -> Iterator[Problem]:
+    most = config.layers + 2
+    if recipe.splits != "auto" and recipe.splits > most:
+        yield (
+            f"{config.layers} layers can't be cut into {recipe.splits} parts",
+            f"use --splits {most} or less: the embedding, each layer, the head",
+        )
+
+
+def _fp16(
+    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
+) -> Iterator[Problem]:
+    if not fp16:
+        return
+    if find_architecture(config.architecture).head_norms and config.head_dim < NARROWEST_FP16_NORM:
+        yield f"HTP gets fp16 norms of heads {config.head_dim} wide wrong", "use --quant w8a16"
+    useless = {"kv_bits": recipe.kv_bits, "encodings": recipe.encodings}
+    for name, value in useless.items():
+        if value is not None:
+            yield f"the scheme fp16 has no use for the option {name}", "leave it out"
+
+
+def _windows(
+    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
+) -> Iterator[Problem]:
+    longest = max(lengths)
+    if window := min((w for w in config.windows if 0 < w < longest), default=0):
+        yield (
+            f"layers attend to windows of {window} of {longest} positions; "
+            "Genie gives all layers one mask",
+            f"use --context-length {window}",
+        )
+
+
+Check = Callable[[Recipe, DecoderConfig, tuple[int, ...], bool], Iterator[Problem]]
+_CHECKS: Final[tuple[Check, ...]] = (_each_once, _one_by_one, _room, _splits, _fp16, _windows)

@@ -1,0 +1,76 @@
+"""The calibrating steps of Snapdragon targets: ranges of activations, and encodings of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from modelc.bundle.tokenizer import load_tokenizer
+from modelc.pipeline.job import CALIBRATION_TEXT
+from modelc.pipeline.step import StepContext
+from modelc.pipeline.steps import canonical_graph, read_facts, text_tokens
+from modelc.pipeline.steps_graphs import ENCODINGS
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from modelc.ir.encodings import Encoding
+
+RANGES: Final = "ranges.json"
+
+
+def calibrate(context: StepContext) -> None:
+    """Gather the range of every tensor of the expanded graph: ranges.json.
+
+    Options: samples, sequence_length.
+    """
+    from modelc.passes.base import run_passes
+    from modelc.passes.pipelines import build_pipeline
+    from modelc.quant.calibrate import cut_batches, gather_ranges
+    from modelc.quant.ranges import save_ranges
+
+    tokenizer = load_tokenizer(context.inputs["import"])
+    tokens = text_tokens(context, CALIBRATION_TEXT)
+    length = min(context.options["sequence_length"], read_facts(context)["context_length"])
+    bos = tokenizer.data.bos_id if tokenizer.data.add_bos else None
+    batches = cut_batches(tokens, context.options["samples"], min(length, len(tokens)), bos)
+    graph, _ = run_passes(canonical_graph(context), build_pipeline("expanded", {}), graph="decoder")
+    save_ranges(gather_ranges(graph, batches, context.progress), context.out / RANGES)
+
+
+def encode(context: StepContext) -> None:
+    """Choose every tensor's encoding from its range: encodings.json, the same for all lengths and
+    parts.
+
+    Options: scheme, kv, embedding (its kind of weights).
+    """
+    from modelc.ir import encodings
+    from modelc.quant.calibrate import activation_encodings
+    from modelc.quant.ranges import load_ranges
+    from modelc.quant.schemes import SCHEMES
+
+    ranges = load_ranges(context.inputs["calibrate"] / RANGES)
+    scheme = replace(SCHEMES[context.options["scheme"]], kv=context.options["kv"])
+    chosen = activation_encodings(ranges, scheme)
+    chosen |= _table_encoding(canonical_graph(context), context.options["embedding"])
+    encodings.save(chosen, context.out / ENCODINGS)
+
+
+def _table_encoding(model: ir.Model, kind: str) -> dict[str, Encoding]:
+    """Return the encoding of what the embedding looks up, if it has the table's own type: that of
+    the table, so that rows are moved as they are, and the part that reads them knows it."""
+    from modelc.ir.packing.kinds import TABLE_KINDS
+    from modelc.passes.htp.quantised_weights import weight_encoding
+
+    (rows,) = (node for node in model.graph if node.op_type == "Gather" and _is_embedding(node))
+    if TABLE_KINDS[kind] != "uint16":
+        return {}
+    table = rows.inputs[0]
+    assert table is not None and rows.outputs[0].name
+    return {rows.outputs[0].name: weight_encoding(table, TABLE_KINDS[kind])}
+
+
+def _is_embedding(node: ir.Node) -> bool:
+    from modelc.ir.provenance import module_of
+
+    return module_of(node) == "model.embed_tokens"

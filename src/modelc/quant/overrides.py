@@ -1,0 +1,86 @@
+"""Which kind of weight every module gets: the scheme's, unless an override says another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Final
+
+from modelc.errors import BadInput, Where, nearest
+from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
+from modelc.quant.schemes import Scheme
+
+EMBEDDING: Final = "model.embed_tokens"
+HEAD: Final = "lm_head"
+_ROOT: Final = "model."
+
+
+def weight_kinds(
+    modules: Mapping[str, Sequence[int]], scheme: Scheme, overrides: Mapping[str, str]
+) -> dict[str, str]:
+    """Return each module's kind of weight, a key of `MATRIX_KINDS` (`TABLE_KINDS` for the
+    embedding).
+
+    Args:
+        modules: module path -> shape of its weight [outputs, inputs]; a tied head is `lm_head`,
+            with the table's shape.
+        overrides: pattern -> kind. A pattern is of a whole module path, with or without the
+            leading "model.": `*` stands for anything, dots as well. Of several that match a
+            module the last one counts.
+
+    Raises:
+        BadInput: a pattern matches nothing, or a kind is unknown or doesn't fit a module; or
+            there are overrides and the scheme quantises no weights.
+    """
+    if scheme.weights not in MATRIX_KINDS:
+        if overrides:
+            raise BadInput(
+                f"the scheme {scheme.name} has no kinds of weights to override",
+                hint="use a scheme with integer weights, such as w8a16, or leave the overrides out",
+            )
+        return {}
+    kinds = {module: _default(module, scheme) for module in modules}
+    _check_patterns(overrides, modules)
+    for pattern, kind in overrides.items():
+        for module in modules:
+            if _matches(pattern, module):
+                kinds[module] = kind
+    for module, kind in kinds.items():
+        _check_kind(module, kind, modules[module])
+    return kinds
+
+
+def _default(module: str, scheme: Scheme) -> str:
+    if module == EMBEDDING:
+        return scheme.embedding
+    return scheme.head if module == HEAD else scheme.weights
+
+
+def _matches(pattern: str, module: str) -> bool:
+    return fnmatchcase(module, pattern) or fnmatchcase(module.removeprefix(_ROOT), pattern)
+
+
+def _check_patterns(overrides: Mapping[str, str], modules: Mapping[str, Sequence[int]]) -> None:
+    lost = [p for p in overrides if not any(_matches(p, module) for module in modules)]
+    if lost:
+        known = {module.removeprefix(_ROOT) for module in modules}
+        hints = [f"{pattern}: {nearest(pattern, known)}" for pattern in lost]
+        raise BadInput(f"no module is called {' or '.join(lost)}", hint="; ".join(hints))
+
+
+def _check_kind(module: str, kind: str, shape: Sequence[int]) -> None:
+    known = TABLE_KINDS if module == EMBEDDING else MATRIX_KINDS
+    where = Where(module=module)
+    if kind not in known:
+        raise BadInput(
+            f"{module} can't have weights of kind {kind!r}",
+            where=where,
+            hint=f"it takes {', '.join(known)}",
+        )
+    form = MATRIX_KINDS.get(kind)
+    if form and module != EMBEDDING and form.block and shape[-1] % form.block:
+        raise BadInput(
+            f"{shape[-1]} inputs of {module} are no whole number of blocks of {form.block}",
+            where=where,
+            hint=f'give it another kind, such as "{module}" = "w4"',
+        )

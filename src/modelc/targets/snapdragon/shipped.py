@@ -1,0 +1,42 @@
+"""What is found out about the binaries that ship."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelc.targets.runtime import Finding
+from modelc.targets.snapdragon.binary import BinaryInfo
+from modelc.targets.snapdragon.chipsets import Chipset
+from modelc.targets.snapdragon.proof import LEAST_DB
+
+
+def chipset_findings(shipped: Mapping[str, BinaryInfo], chip: Chipset) -> list[Finding]:
+    """Say of each binary whether it is for the chipset, as read back from it."""
+    wanted = f"SoC {chip.soc_model}, {chip.htp_arch}, VTCM {chip.compile_vtcm_mb} MB"
+    found = []
+    for name, info in shipped.items():
+        vtcm = "/".join(str(size) for size in sorted({g.vtcm_mb for g in info.graphs}))
+        read = f"SoC {info.soc_model}, {info.htp_arch}, VTCM {vtcm} MB"
+        detail = f"{name}: {read}, {len(info.graphs)} graphs"
+        found.append(Finding("chipset", read == wanted, detail))
+    return found
+
+
+def proof_findings(proofs: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """Say of each graph that was tried whether the simulator computes what the CPU does."""
+    found = []
+    for graph, proof in proofs.items():
+        rows = proof["outputs"]
+        good = all(row["cpu_db"] is None or row["cpu_db"] >= LEAST_DB for row in rows.values())
+        told = ", ".join(
+            f"{output} {_db(row['cpu_db'])} against CPU, {_db(row['float_db'])} against float"
+            for output, row in rows.items()
+        )
+        where = f"{proof['new']} tokens after {proof['past']}"
+        found.append(Finding("part_in_simulator", good, f"{graph}, {where}: {told}"))
+    return found
+
+
+def _db(value: float | None) -> str:
+    return "equal" if value is None else f"{value:.1f} dB"

@@ -1,0 +1,142 @@
+"""A program that knows only `ort_pipeline.json` computes what the simulator does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from support import ort_program
+from support.htp_decoder import CHIPSET, Lowered
+
+from modelc.errors import BadInput, Damaged
+from modelc.targets.snapdragon.binary import BinaryInfo, read_binary
+from modelc.targets.snapdragon.chipsets import find_chipset
+from modelc.targets.snapdragon.compile import compile_graphs
+from modelc.targets.snapdragon.library import library_path
+from modelc.targets.snapdragon.ort_form import PIPELINE, write_ort_form
+from modelc.targets.snapdragon.rotary import Rotary, rotary_of
+from modelc.targets.snapdragon.wrapper import binary_of, read_wrapper
+
+pytest.importorskip("onnxruntime_qnn", reason="HTP's compiler is not here")
+pytestmark = pytest.mark.simulator
+
+TOKENS = [1, 5, 9, 12, 3, 39, 7, 7, 2, 30, 11]
+
+
+def form_of(made: Lowered, wrappers: list[Path], folder: Path) -> dict[str, Any]:
+    binaries: dict[str, BinaryInfo] = {}
+    for wrapper in wrappers:
+        binary = binary_of(wrapper)
+        if binary.name not in binaries:
+            binaries[binary.name] = read_binary(binary, workdir=folder / "work")
+            shutil.copy(binary, folder)
+    write_ort_form(wrappers, binaries, rotaries(made), folder)
+    form: dict[str, Any] = json.loads((folder / PIPELINE).read_text())
+    return form
+
+
+def rotaries(made: Lowered) -> dict[int, Rotary]:
+    return {made.context: rotary_of(made.source.config, made.context)}
+
+
+@pytest.mark.parametrize("scheme", ["w8a16", "fp16"])
+def test_a_program_runs_it(
+    scheme: str,
+    tiny: Callable[[str], object],
+    tmp_path: Path,
+) -> None:
+    """On twins, which load here; Genie's tokens are held against the same simulator elsewhere."""
+    compiled = tiny(scheme)
+    form = form_of(compiled.lowered, compiled.wrappers, tmp_path)
+    assert "ep.share_ep_contexts" not in form["session_entries"]
+    out = tmp_path / "logits.npy"
+    libraries = map(str, map(library_path, ("onnxruntime_providers_qnn", "QnnHtp")))
+    subprocess.run(
+        [
+            sys.executable,
+            ort_program.__file__,
+            str(tmp_path),
+            ",".join(map(str, TOKENS)),
+            str(out),
+            *libraries,
+        ],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    np.testing.assert_array_equal(np.load(out), compiled.simulator().logits(TOKENS))
+
+
+def test_graphs_that_share_a_binary(lowered: Callable[[str], Lowered], tmp_path: Path) -> None:
+    """They can't be loaded here, so their models are compared with what the binary holds."""
+    made = lowered("w8a16")
+    graphs = {path.stem: path for path in made.files.values()}
+    chipset, binary = find_chipset(CHIPSET), tmp_path / "out" / "decoder_1_of_1.bin"
+    compiled = compile_graphs(
+        graphs, chipset, made.options, binary, workdir=tmp_path / "work", timeout_s=120
+    )
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    form = form_of(made, list(compiled.wrappers.values()), folder)
+    assert form["session_entries"]["ep.share_ep_contexts"] == "1"
+    assert [(call["ar"], call["context_length"]) for call in form["calls"]] == [
+        (1, made.context),
+        (8, made.context),
+    ]
+    held = {graph.name: graph for graph in compiled.info.graphs}
+    for call in form["calls"]:
+        [model] = call["models"]
+        wrapper = read_wrapper(folder / model["file"])
+        assert wrapper.binary == "decoder_1_of_1.bin"
+        graph = held.pop(wrapper.graph)
+        assert wrapper.inputs == {t.name: (t.dtype, t.shape) for t in graph.inputs}
+        assert {t["name"]: t["zero_point"] for t in model["outputs"]} == {
+            t.name: t.zero_point for t in graph.outputs
+        }
+        names = {t["name"] for t in model["inputs"] + model["outputs"]}
+        told = {call["tokens"], call["cos"], call["sin"], call["logits"], call["mask"]["name"]}
+        assert names == told | {n for row in call["cache"] for n in (row["input"], row["output"])}
+        proto = onnx.load(folder / model["file"])
+        onnx.checker.check_model(proto)
+        [entry] = proto.metadata_props
+        assert entry.key == "ep_compatibility_info.QNNExecutionProvider"
+        [source] = [a.s for a in proto.graph.node[0].attribute if a.name == "source"]
+        assert source == b"QNNExecutionProvider"
+    assert not held
+
+    one = [compiled.wrappers[next(iter(graphs))]]
+    info = {"decoder_1_of_1.bin": compiled.info}
+    with pytest.raises(Damaged, match="holds no graph"):
+        write_ort_form(one, {"other.bin": compiled.info}, rotaries(made), folder)
+    proto = onnx.load(one[0])
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 7
+    onnx.save(proto, one[0])
+    with pytest.raises(Damaged, match=f"declares other tensors .*{proto.graph.input[0].name}"):
+        write_ort_form(one, info, rotaries(made), folder)
+
+
+def test_a_part_that_is_missing(tiny: Callable[[str], object], tmp_path: Path) -> None:
+    compiled = tiny("w8a16")
+    with pytest.raises(BadInput, match="not every part"):
+        write_ort_form([], {}, rotaries(compiled.lowered), tmp_path)
+
+
+@pytest.mark.parametrize("binary", ["../decoder.bin", "/decoder.bin", ""])
+def test_a_wrapper_that_points_elsewhere(
+    binary: str, tiny: Callable[[str], object], tmp_path: Path
+) -> None:
+    proto = onnx.load(tiny("w8a16").wrappers[0])
+    for attribute in proto.graph.node[0].attribute:
+        if attribute.name == "ep_cache_context":
+            attribute.s = binary.encode()
+    onnx.save(proto, tmp_path / "token.onnx")
+    with pytest.raises(Damaged, match="not the wrapper"):
+        read_wrapper(tmp_path / "token.onnx")
