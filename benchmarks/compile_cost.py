@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import random_gguf
+from random_models import default_folder
 from tables import machine, show
 
 VERIFICATION = ("reference", "verify")
@@ -82,11 +83,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kind", choices=("Q4_0", "Q8_0", "F16"), default="Q4_0")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=random_gguf.default_folder())
+    parser.add_argument("--folder", type=Path, default=default_folder())
     options = parser.parse_args()
     print(machine())
     source = random_gguf.make(options.folder, options.kind)
-    assert source is not None
     size_mb = source.stat().st_size / 2**20
 
     copies: list[float] = []

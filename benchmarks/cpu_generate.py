@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import random_gguf
+from random_models import SHAPES, default_folder
 from tables import machine, show
 from worker import Worker
 
@@ -123,7 +124,7 @@ def compare(engines: list[Engine], rounds: int) -> None:
     """Let the engines take turns, every other round in reverse."""
     random = np.random.default_rng(0)
     for round in range(rounds + 1):
-        prompt = random.integers(0, random_gguf.VOCAB - 2, PROMPT).tolist()
+        prompt = random.integers(0, SHAPES["200m"].bos, PROMPT).tolist()
         for engine in engines if round % 2 else reversed(engines):
             engine.measure(prompt)
             time.sleep(0.05)  # threads that still spin are not to disturb the next
@@ -146,7 +147,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--folder", type=Path, default=random_gguf.default_folder())
+    parser.add_argument("--folder", type=Path, default=default_folder())
     options = parser.parse_args()
     options.llama_python = find_llama(options.llama_python)
     print(f"{machine()}; {options.threads} threads")
@@ -163,9 +164,9 @@ def main() -> None:
 
     rows = []
     for kind in options.kinds:
-        source = random_gguf.make(options.folder, kind, quantise)
-        if source is None:
+        if quantise is None and kind not in random_gguf.FILE_TYPES:
             continue
+        source = random_gguf.make(options.folder, kind, quantise)
         engines = start(kind, source, options)
         peer = engines[0] if options.llama_python else None
         compare(engines, options.rounds)

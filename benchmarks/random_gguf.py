@@ -1,12 +1,13 @@
 """A random Llama as one GGUF file.
 
-    python benchmarks/random_gguf.py {200m,1b,8b} [--kind Q4_0] [--folder FOLDER]
+python benchmarks/random_gguf.py {toy,200m,1b,8b} [--kind Q4_0] [--folder FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -81,13 +82,18 @@ def _write(path: Path, shape: Shape, kind: str) -> None:
     if shape.rope_factor:
         writer.write_tensor_data(rope_divisors(shape))
     random = RandomBlocks()
+
+    @cache  # few deviations, many matrices
+    def pool(deviation: float) -> np.ndarray:
+        blocks = gguf.quants.quantize(random.blocks(deviation), type)
+        return blocks.view(np.uint8).view(f"V{block_bytes}")[:, 0]
+
     for weight in weights(shape):
         if len(weight.shape) == 1:
             writer.write_tensor_data(random.norm(weight))
         else:
-            pool = gguf.quants.quantize(random.blocks(weight.deviation), type)
-            pool = pool.view(np.uint8).view(f"V{block_bytes}")
-            writer.write_tensor_data(pool[random.places(weight.shape), 0].view(np.uint8))
+            drawn = pool(weight.deviation)[random.places(weight.shape)]
+            writer.write_tensor_data(drawn.view(np.uint8))
     writer.close()
 
 

@@ -6,10 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tokenizers import Tokenizer
+
+from modelc.decoder.builder import build_decoder
+from modelc.decoder.rope import frequencies
+from modelc.frontends import read_source
+from modelc.reference.stream import StreamedReference
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = ("cpu_generate", "compile_cost", "startup", "snapdragon_tiny")
+SCRIPTS = ("cpu_generate", "compile_cost", "startup", "snapdragon_tiny", "snapdragon_compile")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -41,3 +48,38 @@ def test_a_worker_answers_and_says_what_it_raised(
         child.close()
     with pytest.raises((RuntimeError, ValueError)):
         child.ask("add", a=2, b=3)
+
+
+def test_a_random_model_is_the_same_in_both_formats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are read whole, say the same text in the same tokens, and compute the same."""
+    monkeypatch.syspath_prepend(FOLDER)
+    import random_folder
+    import random_gguf
+    import random_models
+
+    small = random_models.Shape(2, 64, 96, 4, 2, 16, 1200, 16384, tied=True, rope_factor=32.0)
+    monkeypatch.setitem(random_models.SHAPES, "toy", small)
+    sources = [
+        read_source(random_gguf.make(tmp_path, "F16", size="toy")),
+        read_source(random_folder.make(tmp_path, "toy")),
+    ]
+    configs = [source.config for source in sources]
+    assert configs[0].layers == configs[1].layers == 2
+    assert configs[0].tied_head and configs[1].tied_head
+    divisors = [frequencies(config.rope, 4096) for config in configs]
+    np.testing.assert_allclose(*divisors, rtol=1e-6)
+    tokens = [
+        Tokenizer.from_str(source.tokenizer.json).encode("In the beginning, 2 words").ids
+        for source in sources
+    ]
+    assert tokens[0] == tokens[1]
+    assert len(tokens[0]) < 22  # some are of several letters
+    norms = [source.weights["model.layers.1.input_layernorm.weight"].decode() for source in sources]
+    np.testing.assert_array_equal(*norms)
+    matrices = [source.weights["model.layers.1.mlp.up_proj.weight"].decode() for source in sources]
+    np.testing.assert_array_equal(*matrices)
+    assert matrices[0].std() * 64**0.5 == pytest.approx(1, rel=0.05)
+    logits = StreamedReference(build_decoder(sources[0], 64)).logits(tokens[0])
+    assert 0.5 < logits.std() < 8

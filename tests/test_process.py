@@ -7,13 +7,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from modelc.errors import Missing, ToolFailed, Where
-from modelc.process import LOG_TAIL_BYTES, Command, LogMark, run_command, run_worker
+from modelc.process import (
+    LOG_TAIL_BYTES,
+    Command,
+    Leash,
+    LogMark,
+    run_command,
+    run_worker,
+)
 
 WORKER = """
 import os, signal, sys, time
@@ -154,3 +162,25 @@ def test_command_environment_and_status(tmp_path: Path) -> None:
     finished = run_command(command)
     assert (finished.status, finished.timed_out) == (7, False)
     assert (tmp_path / "log").read_text() == "blue\n"
+
+
+def test_a_leash_ends_the_children_of_other_threads(tmp_path: Path) -> None:
+    leash, outcomes = Leash(), list[object]()
+    code = "import time; time.sleep(600)"
+    sleep = Command((sys.executable, "-c", code), tmp_path, tmp_path / "log", 600)
+
+    def work() -> None:
+        with leash.held():
+            for _ in range(2):  # the second starts when it is too late
+                try:
+                    outcomes.append(run_command(sleep))
+                except KeyboardInterrupt as error:
+                    outcomes.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    leash.end()
+    thread.join(60)
+    assert [type(outcome) for outcome in outcomes] == [KeyboardInterrupt] * 2
+    free = run_command(Command((sys.executable, "-c", ""), tmp_path, tmp_path / "log", 600))
+    assert free.status == 0

@@ -57,7 +57,10 @@ class Finished:
 
 
 class Leash:
-    """Ends, from another thread, the children that some threads are waiting for."""
+    """Ends, from another thread, the children that some threads are waiting for.
+
+    Their wait ends with KeyboardInterrupt, so that none takes its child's death for a result.
+    """
 
     def __init__(self) -> None:
         self._children: set[subprocess.Popen[bytes]] = set()
@@ -82,7 +85,11 @@ class Leash:
 
     @contextmanager
     def holding(self, child: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Have this child on the leash meanwhile."""
+        """Have this child on the leash meanwhile.
+
+        Raises:
+            KeyboardInterrupt: the leash was ended.
+        """
         with self._lock:
             self._children.add(child)
             if self._ended:
@@ -92,6 +99,9 @@ class Leash:
         finally:
             with self._lock:
                 self._children.discard(child)
+                ended = self._ended
+        if ended:
+            raise KeyboardInterrupt
 
 
 _LEASH: ContextVar[Leash | None] = ContextVar("leash", default=None)

@@ -50,6 +50,8 @@ def test_the_date_is_todays() -> None:
 
     year = render_chat("{{ strftime_now('%Y') }}", MESSAGES, {})
     assert abs(int(year) - datetime.now().year) <= 1
+    day = datetime(2024, 7, 26)
+    assert render_chat("{{ strftime_now('%d %b %Y') }}", MESSAGES, {}, now=day) == "26 Jul 2024"
 
 
 def test_a_template_may_refuse() -> None:
@@ -63,6 +65,7 @@ def test_a_template_may_refuse() -> None:
     [
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{{ raise_exception.__globals__.os }}",
+        "{{ strftime_now.__self__.year }}",
         "{{ messages.append(1) }}",
         "{{ messages[0].update({'role': 'x'}) }}",
         "{{ cycler.__init__.__globals__.os.system('true') }}",

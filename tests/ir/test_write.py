@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import ml_dtypes
@@ -123,6 +124,31 @@ def test_models_share_one_file_of_weights(source: StoredMatrix, tmp_path: Path) 
         } == {"part.data"}
         for tensor, wanted in zip(onnx.load(path).graph.initializer, alone, strict=True):
             assert tensor.raw_data == wanted.raw_data
+
+
+def test_lazy_tensors_are_computed_in_turn_and_once(source: StoredMatrix, tmp_path: Path) -> None:
+    """Of any size: neighbours share what they are computed of, until the next ones come."""
+    made: list[str] = []
+
+    def make(name: str, count: int) -> np.ndarray:
+        made.append(name)
+        return np.zeros(count, np.float32)
+
+    def model() -> ir.Model:
+        scope, sizes = Scope("m", Sheet()), {"codes": 1000, "scale": 4, "next": 1000}
+        for name, size in sizes.items():
+            tensor = DerivedWeight(
+                [source], name, partial(make, name, size), ir.DataType.FLOAT, [size], name
+            )
+            scope.tensor(tensor)
+        initializers = list(scope.sheet.initializers.values())
+        graph = ir.Graph([], [], nodes=[], initializers=initializers, name="g")
+        return ir.Model(graph, ir_version=10)
+
+    write_models({tmp_path / "a.onnx": model(), tmp_path / "b.onnx": model()}, tmp_path / "data")
+    assert made == ["codes", "scale", "next"]
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    assert onnx.load(tmp_path / "b.onnx").graph.initializer[1].raw_data == bytes(16)
 
 
 def test_four_bits_are_packed(tmp_path: Path) -> None:

@@ -2,11 +2,16 @@
 
 import os
 import signal
+import sys
+import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelc.errors import BadInput, Where
+from modelc.hashing import digest
 from modelc.pipeline.step import StepContext
+from modelc.process import Command, run_command
 
 
 def count(context: StepContext, name: str) -> None:
@@ -81,3 +86,63 @@ def fill_disk(context: StepContext) -> None:
 
 def edit_source(context: StepContext) -> None:
     context.source.write_text("edited while it was read")
+
+
+@dataclass
+class Watch:
+    """What runs in this process now, and the most that ever did at once."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    running: dict[str, int] = field(default_factory=dict)
+    most: int = 0
+    heaviest_together: int = 0
+
+
+WATCH = Watch()
+
+
+def node(context: StepContext) -> None:
+    """Hash what is read, slowly; watched. Options: name, memory, ms."""
+    options, name = context.options, context.options["name"]
+    count(context, name)
+    with WATCH.lock:
+        WATCH.running[name] = options["memory"]
+        WATCH.most = max(WATCH.most, len(WATCH.running))
+        if len(WATCH.running) > 1:
+            together = sum(WATCH.running.values())
+            WATCH.heaviest_together = max(WATCH.heaviest_together, together)
+    time.sleep(options["ms"] / 1000)
+    read = {source: (path / "text").read_text() for source, path in context.inputs.items()}
+    (context.out / "text").write_text(digest([name, options["ms"], read]))
+    with WATCH.lock:
+        del WATCH.running[name]
+
+
+def await_flag(context: StepContext) -> None:
+    """Raise `flag` if one is named, wait for `until` if one is named, then fail if told to."""
+    folder, options = Path(os.environ["TOY_RUNS"]), context.options
+    count(context, options["name"])
+    if flag := options.get("flag"):
+        (folder / flag).touch()
+    while (until := options.get("until")) and not (folder / until).exists():
+        time.sleep(0.01)
+    if options.get("fail"):
+        raise BadInput(options["name"])
+    (context.out / "text").write_text("whole")
+
+
+def command(context: StepContext) -> None:
+    """Wait for a child that notes its process id, holds memory and sleeps. Options: mb, seconds."""
+    options = context.options
+    pid = Path(os.environ["TOY_RUNS"], f"pid.{options['name']}")
+    code = (
+        "import os, pathlib, sys, threading, time\n"
+        "def end(): sys.stdin.read(); os._exit(1)\n"
+        "threading.Thread(target=end, daemon=True).start()\n"
+        f"block = b'x' * ({options['mb']} << 20)\n"
+        f"pathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\n"
+        f"time.sleep({options['seconds']})"
+    )
+    argv, log = (sys.executable, "-c", code), context.scratch / "log"
+    finished = run_command(Command(argv, context.scratch, log, 600, tied=True))
+    (context.out / "text").write_text(str(finished.status))

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 
 from modelc.errors import BadInput
 from modelc.quant.aimet import layouts, read
-from modelc.quant.aimet.encodings import AimetEncodings, TensorEncoding
+from modelc.quant.aimet.encodings import (
+    AimetEncodings,
+    TensorEncoding,
+    from_low_power_blocks,
+    from_scales,
+)
 from modelc.quant.aimet.read import read_encodings
 from modelc.quant.aimet.write import write_encodings
 
@@ -80,6 +85,50 @@ def test_low_power_blocks_multiply_out() -> None:
     unrounded = plain.parameters["model.layers.0.mlp.down_proj.weight"].by_channel(16)
     step = scales.max(axis=1, keepdims=True) / 16
     assert np.all(np.abs(scales - unrounded) <= step * 1.01)  # 4-bit factors of the largest
+
+
+def test_scales_of_ours_are_those_of_aimet() -> None:
+    """What a matrix's scales make is what AIMET wrote of them."""
+    for kind, name in (("channels", "q"), ("blocks", "k"), ("lpbq", "o")):
+        weights = read_encodings(FILES / f"{kind}_1.0.0.json").parameters
+        theirs = weights[f"model.layers.0.self_attn.{name}_proj.weight"]
+        channels = 8 if name == "k" else 16
+        if theirs.block_scales is not None:
+            factors = theirs.block_scales.reshape(channels, -1)
+            ours = from_low_power_blocks(theirs.scales, factors, 4, 8)
+        else:
+            shape = (channels, -1) if theirs.block_size else channels
+            ours = from_scales(theirs.scales.reshape(shape), 4, theirs.block_size)
+        assert same(ours, theirs)
+        np.testing.assert_array_equal(ours.by_channel(channels), theirs.by_channel(channels))
+    asymmetric = read_encodings(FILES / "channels_1.0.0.json").activations["logits"]
+    assert not asymmetric.centred
+    with pytest.raises(ValueError, match="without their offsets"):
+        asymmetric.by_channel(1)
+
+
+def test_the_older_generation_writes_ranges_as_aimet_does(tmp_path: Path) -> None:
+    theirs, path = FILES / "channels_0.6.1.json", tmp_path / "encodings.json"
+    write_encodings(path, read_encodings(theirs), "0.6.1")
+    ours, original = (json.loads(file.read_text()) for file in (path, theirs))
+    for section in ("activation_encodings", "param_encodings"):
+        assert ours[section].keys() == original[section].keys()
+        for name, rows in original[section].items():
+            for mine, row in zip(ours[section][name], rows, strict=True):
+                assert mine.keys() == row.keys()
+                for key, value in row.items():
+                    expected = value if isinstance(value, str) else pytest.approx(value, rel=1e-6)
+                    assert mine[key] == expected, (name, key)
+
+
+def test_the_newer_generation_has_the_fields_of_aimet(tmp_path: Path) -> None:
+    for kind in ("channels", "blocks", "lpbq"):
+        theirs, path = FILES / f"{kind}_1.0.0.json", tmp_path / "encodings.json"
+        write_encodings(path, read_encodings(theirs))
+        ours, original = (json.loads(file.read_text()) for file in (path, theirs))
+        for section in ("activation_encodings", "param_encodings"):
+            rows = sorted(original[section], key=lambda row: row["name"])
+            assert ours[section] == rows  # 3 equals 3.0
 
 
 def numbers(count: int, low: float, high: float) -> st.SearchStrategy[np.ndarray]:

@@ -42,6 +42,10 @@ def test_patterns_with_and_without_the_root_and_the_last_counts() -> None:
     assert weight_kinds(MODULES, W4A16, turned)["model.layers.1.mlp.down_proj"] == "w8"
 
 
+def test_16_bits_are_for_the_head() -> None:
+    assert weight_kinds(MODULES, W4A16, {"lm_head": "w16"})["lm_head"] == "w16"
+
+
 def test_a_pattern_is_of_the_whole_path() -> None:
     with pytest.raises(BadInput, match="no module is called down_proj or head") as caught:
         weight_kinds(MODULES, W4A16, {"down_proj": "w8", "head": "w8", "lm_head": "w4"})
@@ -54,6 +58,7 @@ def test_a_pattern_is_of_the_whole_path() -> None:
     [
         ({"lm_head": "fp16"}, "lm_head can't have weights of kind 'fp16'"),
         ({"lm_head": "w4_b128"}, "lm_head can't have weights of kind 'w4_b128'"),
+        ({"layers.1.*": "w16"}, "model.layers.1.self_attn.q_proj can't have weights of kind 'w16'"),
         ({"embed_tokens": "w4"}, "model.embed_tokens can't have weights of kind 'w4'"),
         ({"layers.1.mlp.*": "w4_b64"}, "160 inputs of model.layers.1.mlp.down_proj are no whole"),
     ],

@@ -1,9 +1,10 @@
-"""A decoder lowered for HTP and compiled: files as the pipeline makes them, for AR-8 and AR-1."""
+"""A decoder lowered for HTP and compiled: files as the pipeline makes them, whole or in parts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,16 @@ import onnx_ir as ir
 
 from modelc.decoder.builder import build_decoder
 from modelc.decoder.config import DecoderSource
+from modelc.decoder.parts import DecoderPart
+from modelc.ir.encodings import Encoding
 from modelc.ir.write import write_model
 from modelc.passes.base import run_passes
+from modelc.passes.htp.quantise import Quantise
+from modelc.passes.htp.quantised_weights import weight_encoding
+from modelc.passes.htp.split import split_decoder
 from modelc.passes.pipelines import build_pipeline
 from modelc.quant.calibrate import activation_encodings, gather_ranges
-from modelc.quant.schemes import SCHEMES
+from modelc.quant.schemes import SCHEMES, Scheme
 from modelc.reference.stream import StreamedReference
 from modelc.targets.snapdragon.chipsets import Chipset, find_chipset
 from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
@@ -44,18 +50,7 @@ class Lowered:
     def twins(self, folder: Path, chipset: Chipset | None = None) -> list[Path]:
         """Compile each graph alone; return the wrappers."""
         chipset = chipset or find_chipset(CHIPSET)
-        wrappers = []
-        for path in self.files.values():
-            made = compile_graphs(
-                {path.stem: path},
-                chipset,
-                self.options,
-                folder / f"{path.stem}.bin",
-                workdir=folder / "work",
-                timeout_s=120,
-            )
-            wrappers += made.wrappers.values()
-        return wrappers
+        return [compile_twin(path, folder, self.options, chipset) for path in self.files.values()]
 
     def on_cpu(self, token_ids: Sequence[int], folder: Path) -> np.ndarray:
         """Return the logits of the same graphs on ONNX Runtime."""
@@ -83,20 +78,65 @@ def lower(
     source: DecoderSource, context: int, scheme: str, folder: Path, ars: Sequence[int] = ARS
 ) -> Lowered:
     """Lower a source; w8a16's ranges come from random tokens."""
-    settings, row = {}, "htp-float"
-    if scheme != "fp16":
-        row = "htp-quantised"
-        tokens = np.random.default_rng(3).integers(0, source.config.vocab_size, (6, context))
-        graph, _ = run_passes(
-            build_decoder(source, context), build_pipeline("expanded", {}), graph="decoder"
-        )
-        ranges = gather_ranges(graph, tokens.tolist())
-        settings["encodings"] = activation_encodings(ranges, SCHEMES[scheme])
+    encodings = choose_encodings(source, context, SCHEMES[scheme])
     models, files = {}, {}
     folder.mkdir(parents=True, exist_ok=True)
     for ar in ars:
-        passes = build_pipeline(row, {**settings, "ar": ar, "context_length": context})
+        quantised = {"encodings": encodings} if encodings else {}
+        row = "htp-quantised" if encodings else "htp-float"
+        passes = build_pipeline(row, {**quantised, "ar": ar, "context_length": context})
         models[ar], _ = run_passes(build_decoder(source, context), passes, graph=f"ar{ar}")
         files[ar] = folder / f"{GraphKey(ar, context, 1, 1).name}.onnx"
         write_model(models[ar], files[ar])
     return Lowered(source, context, scheme, models, files)
+
+
+def lower_parts(
+    source: DecoderSource,
+    parts: Sequence[DecoderPart],
+    contexts: Sequence[int],
+    scheme: Scheme,
+    folder: Path,
+    ars: Sequence[int] = ARS,
+) -> list[Path]:
+    """Lower every part for every AR length and context length; return files called after them."""
+    encodings = choose_encodings(source, max(contexts), scheme)
+    files = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for ar, context in product(ars, contexts):
+        passes = build_pipeline("htp-float", {"ar": ar, "context_length": context})
+        whole, _ = run_passes(build_decoder(source, context), passes, graph=f"ar{ar}")
+        for index, model in enumerate(split_decoder(whole, parts), 1):
+            if encodings:
+                model, _ = run_passes(model, [Quantise(encodings)], graph=f"ar{ar}")
+            files.append(folder / f"{GraphKey(ar, context, index, len(parts)).name}.onnx")
+            write_model(model, files[-1])
+    return files
+
+
+def choose_encodings(source: DecoderSource, context: int, scheme: Scheme) -> dict[str, Encoding]:
+    """Gather ranges on random tokens; what the embedding looks up has its table's encoding."""
+    if scheme.activations == "float":
+        return {}
+    tokens = np.random.default_rng(3).integers(0, source.config.vocab_size, (6, context))
+    graph, _ = run_passes(
+        build_decoder(source, context), build_pipeline("expanded", {}), graph="decoder"
+    )
+    [rows] = [node for node in graph.graph if node.outputs[0].name == "model.embed_tokens"]
+    return {
+        **activation_encodings(gather_ranges(graph, tokens.tolist()), scheme),
+        "model.embed_tokens": weight_encoding(rows.inputs[0], "uint16"),
+    }
+
+
+def compile_twin(model: Path, folder: Path, options: CompileOptions, chipset: Chipset) -> Path:
+    """Compile a graph alone; return the wrapper."""
+    [wrapper] = compile_graphs(
+        {model.stem: model},
+        chipset,
+        options,
+        folder / f"{model.stem}.bin",
+        workdir=folder / "work",
+        timeout_s=120,
+    ).wrappers.values()
+    return wrapper

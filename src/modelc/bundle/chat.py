@@ -26,11 +26,15 @@ def render_chat(
     special: Mapping[str, str],
     *,
     add_generation_prompt: bool = True,
+    now: datetime | None = None,
 ) -> str:
     """Return a conversation as the text that the model was trained to see.
 
     The environment is that of transformers' `apply_chat_template`: `raise_exception`,
     `strftime_now`, `tojson` without HTML escapes, loop controls, `{% generation %}` as a no-op.
+
+    Args:
+        now: the time that the template is told; the clock's if None.
 
     Raises:
         BadInput: the template is damaged, does what a sandbox forbids, or refuses the messages.
@@ -44,6 +48,7 @@ def render_chat(
         "add_generation_prompt": add_generation_prompt,
         "tools": None,
         "documents": None,
+        "strftime_now": (now or datetime.now()).strftime,
     }
     text: list[str] = []
     length = 0
@@ -82,7 +87,6 @@ def _environment() -> ImmutableSandboxedEnvironment:
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
     return environment
 
 
@@ -106,7 +110,3 @@ def _raise_exception(message: str) -> None:
     from jinja2 import TemplateError
 
     raise TemplateError(message)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)

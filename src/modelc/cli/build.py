@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -12,8 +13,10 @@ from modelc.cli.render import megabytes, print_json, print_table
 
 if TYPE_CHECKING:
     from modelc.pipeline.compile import CompileReport
-    from modelc.pipeline.plan import Plan
+    from modelc.pipeline.estimate import PartEstimate
     from modelc.pipeline.recipe import Recipe
+
+SHOWN: Final = 4  # names in one cell of a table
 
 
 def compile_command(
@@ -27,6 +30,13 @@ def compile_command(
     context_length: options.ContextLength = None,
     ar: options.Ar = None,
     splits: options.Splits = None,
+    attention: options.Attention = None,
+    kv_bits: options.KvBits = None,
+    override: options.Override = None,
+    encodings: options.Encodings = None,
+    format: options.Format = None,
+    toolchain: options.Toolchain = None,
+    memory_limit: options.MemoryLimit = None,
     gguf: options.Gguf = None,
     calibration_text: options.CalibrationText = None,
     verify_text: options.VerifyText = None,
@@ -43,22 +53,29 @@ def compile_command(
     """Compile a model for a target, verify it, and write a bundle."""
     from modelc.cli.progress import watch
     from modelc.errors import BelowThreshold
-    from modelc.pipeline.compile import CompileReport, compile_source, plan_source
+    from modelc.pipeline.compile import CompileReport, compile_source, describe_source
 
-    chosen = _recipe(
+    chosen = make_recipe_of(
         recipe,
         target=target,
         quant=quant,
         context_length=context_length,
         ar=ar,
         splits=splits,
+        attention=attention,
+        kv_bits=kv_bits,
+        overrides=override,
+        encodings=encodings,
+        format=format,
+        toolchain=toolchain,
+        memory_limit=memory_limit,
         gguf=gguf,
         calibration_text=calibration_text,
         verify_text=verify_text,
         keep_twins=keep_twins or None,
     )
     if dry_run:
-        _show_plan(plan_source(source, chosen), json)
+        _show_plan(describe_source(source, chosen), json)
         return
     try:
         with watch(quiet=json) as events:
@@ -77,6 +94,13 @@ def explain_command(
     context_length: options.ContextLength = None,
     ar: options.Ar = None,
     splits: options.Splits = None,
+    attention: options.Attention = None,
+    kv_bits: options.KvBits = None,
+    override: options.Override = None,
+    encodings: options.Encodings = None,
+    format: options.Format = None,
+    toolchain: options.Toolchain = None,
+    memory_limit: options.MemoryLimit = None,
     gguf: options.Gguf = None,
     calibration_text: options.CalibrationText = None,
     verify_text: options.VerifyText = None,
@@ -86,13 +110,20 @@ def explain_command(
     """Say which steps a compile would run, and why."""
     from modelc.pipeline.compile import explain_source
 
-    chosen = _recipe(
+    chosen = make_recipe_of(
         recipe,
         target=target,
         quant=quant,
         context_length=context_length,
         ar=ar,
         splits=splits,
+        attention=attention,
+        kv_bits=kv_bits,
+        overrides=override,
+        encodings=encodings,
+        format=format,
+        toolchain=toolchain,
+        memory_limit=memory_limit,
         gguf=gguf,
         calibration_text=calibration_text,
         verify_text=verify_text,
@@ -112,22 +143,41 @@ def estimate_command(
     quant: options.Quant = None,
     context_length: options.ContextLength = None,
     ar: options.Ar = None,
+    splits: options.Splits = None,
+    attention: options.Attention = None,
+    kv_bits: options.KvBits = None,
+    override: options.Override = None,
+    memory_limit: options.MemoryLimit = None,
     recipe: options.RecipeFile = None,
     json: options.Json = False,
 ) -> None:
     """Say how much memory a model would take on a target, without compiling it."""
     from modelc.pipeline.estimate import estimate_source
 
-    chosen = _recipe(recipe, target=target, quant=quant, context_length=context_length, ar=ar)
+    chosen = make_recipe_of(
+        recipe,
+        target=target,
+        quant=quant,
+        context_length=context_length,
+        ar=ar,
+        splits=splits,
+        attention=attention,
+        kv_bits=kv_bits,
+        overrides=override,
+        memory_limit=memory_limit,
+    )
     estimate = estimate_source(source, chosen)
     if json:
         print_json(estimate.document())
         return
     rows = [
-        (part.name, *map(megabytes, (part.weights, part.kv_cache, part.activations, part.total)))
+        (part.name, part.holds, *map(megabytes, _sizes(part)), megabytes(part.total))
         for part in estimate.parts
     ]
-    print_table(estimate.title, ("part", "weights", "KV cache", "activations", "total"), rows)
+    sizes = ("weights", "KV cache", "activations", "to compile")
+    print_table(estimate.title, ("part", "", *sizes, "total"), rows)
+    if estimate.why:
+        typer.echo(f"{len(rows)} parts: {estimate.why}")
     typer.echo(f"KV cache: {megabytes(estimate.kv_per_token)} per token")
     typer.echo(
         f"{'fits' if estimate.fits else 'does not fit'}: {megabytes(estimate.largest)} of "
@@ -135,30 +185,57 @@ def estimate_command(
     )
 
 
-def _recipe(path: Path | None, **given: Any) -> Recipe:
+def _sizes(part: PartEstimate) -> tuple[int, ...]:
+    return part.weights, part.kv_cache, part.activations, part.host
+
+
+def make_recipe_of(path: Path | None, **given: Any) -> Recipe:
+    """Make a recipe of a file and of the options that were given."""
+    from modelc.errors import BadInput
     from modelc.pipeline.recipe import make_recipe
 
-    return make_recipe(path, {name: value for name, value in given.items() if value is not None})
+    options = {name: value for name, value in given.items() if value is not None}
+    if "overrides" in options:
+        pairs = [text.partition("=") for text in options["overrides"]]
+        if wrong := [pattern for pattern, sign, kind in pairs if not (pattern and sign and kind)]:
+            raise BadInput(f"--override {wrong[0]} is not MODULE=KIND", hint="such as lm_head=w4")
+        options["overrides"] = {pattern: kind for pattern, _, kind in pairs}
+    return make_recipe(path, options)
 
 
-def _show_plan(plan: Plan, json: bool) -> None:
-    from modelc.pipeline.plans import describe
-    from modelc.pipeline.step import flatten
-
-    steps = describe(plan)
+def _show_plan(plan: Mapping[str, Any], json: bool) -> None:
     if json:
-        print_json(steps)
+        print_json(plan)
         return
+    if plan["stages"]:
+        stages = [
+            (row["stage"], row["runs"], row["per"], _files(row["takes"]), _files(row["makes"]))
+            for row in plan["stages"]
+        ]
+        print_table("", ("named step", "runs", "one per", "takes", "makes"), stages)
+        typer.echo(plan["order"])
     rows = [
         (
             step["name"],
-            ", ".join(step["inputs"]),
-            ", ".join(step["reads"]),
-            ", ".join(f"{k}={v}" for k, v in flatten(step["options"]).items() if v is not None),
+            _listed((*step["reads"], *step["inputs"])),
+            ", ".join(f"{k}={v}" for k, v in step["options"].items() if _is_short(v)),
         )
-        for step in steps
+        for step in plan["steps"]
     ]
-    print_table("", ("step", "inputs", "reads", "options"), rows)
+    print_table("", ("step", "reads", "options"), rows)
+
+
+def _files(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Name a few; of many, the first and the last."""
+    return ", ".join(names if len(names) <= SHOWN else (names[0], "...", names[-1]))
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, str | int | float) and value != ""
 
 
 def _show_report(report: CompileReport, json: bool) -> None:

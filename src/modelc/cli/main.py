@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from modelc.cli import build, bundles, facts, store
+from modelc.cli import build, bundles, facts, step, store
 from modelc.cli.render import show_error
 
 INTERRUPTED = 130  # Typer's exit status for Ctrl-C
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("compile")(build.compile_command)
 app.command("explain")(build.explain_command)
 app.command("estimate")(build.estimate_command)
+app.command("step")(step.step_command)
 app.command("run")(bundles.run_command)
 app.command("verify")(bundles.verify_command)
 app.command("eval")(bundles.eval_command)

@@ -17,12 +17,41 @@ Target = Annotated[
 ]
 Quant = Annotated[str | None, typer.Option(help="Quantisation scheme; default: the target's.")]
 ContextLength = Annotated[
-    int | None, typer.Option(help="KV positions; default: the model's, at most 4096.")
+    str | None,
+    typer.Option(
+        help="KV positions; several for a Snapdragon, such as 512,4096. Default: the model's, at "
+        "most 4096."
+    ),
 ]
 Ar = Annotated[
     str | None, typer.Option(help="New tokens per call of each static graph, such as 128,1.")
 ]
 Splits = Annotated[str | None, typer.Option(help="auto, or the number of parts.")]
+KvBits = Annotated[
+    int | None, typer.Option(help="8 or 16, of the KV cache; default: the scheme's.")
+]
+Override = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="MODULE=KIND, such as lm_head=w4 or 'layers.*.mlp.down_proj=w8'; may be repeated."
+    ),
+]
+Attention = Annotated[
+    str | None, typer.Option(help="sha (a branch for each head) or grouped; default: sha.")
+]
+Encodings = Annotated[
+    Path | None, typer.Option(help="AIMET's encodings file, used instead of calibrating.")
+]
+Format = Annotated[
+    str | None, typer.Option(help="genie, dlc, ort, or several with commas; default: genie.")
+]
+Toolchain = Annotated[
+    str | None,
+    typer.Option(help="pip (the libraries that pip installs) or sdk (an installed QAIRT SDK)."),
+]
+MemoryLimit = Annotated[
+    str | None, typer.Option(help="Memory for compiling, such as 8G; default: what is free.")
+]
 Gguf = Annotated[
     str | None,
     typer.Option(help="GGUF blocks on the CPU: exact (bit for bit) or fast (some requantised)."),

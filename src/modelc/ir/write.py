@@ -6,7 +6,9 @@ one of them (and what is computed together with it).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -19,7 +21,6 @@ ALIGNMENT: Final = 64  # a cache line, and the widest vector registers
 INLINE: Final = 1024  # bytes; smaller tensors lie in the ONNX file, where shape inference sees them
 
 Written = Callable[[str, ir.TensorProtocol], None]
-_Places = dict[Hashable, tuple[int, int]]  # what bytes are made of -> offset, length
 
 
 def write_model(model: ir.Model, path: Path, written: Written = lambda name, tensor: None) -> None:
@@ -30,46 +31,65 @@ def write_model(model: ir.Model, path: Path, written: Written = lambda name, ten
 def write_models(
     models: Mapping[Path, ir.Model], data: Path, written: Written = lambda name, tensor: None
 ) -> None:
-    """Write each model to its path and the weights of all to `data`, in the same folder; none of
-    the files may exist.
+    """Write each model to its path and the large weights of all to `data`, in the same folder;
+    none of the files may exist.
 
-    Tensors that are the same computation of the same stored matrices share their bytes, within a
-    model and between models; so do those that are one object.
+    Tensors that are the same computation of the same stored matrices, or have the same numbers,
+    are computed and written once for all models.
 
     Args:
         written: called with each large tensor's name and the tensor just after it was written.
     """
-    places: _Places = {}
     with data.open("xb") as stream:
+        weights = _Weights(stream, data, written)
         for path, model in models.items():
             assert path.parent == data.parent, "a model finds its data only beside it"
             copy = model.clone()  # shares the tensors
-            _write_weights(copy.graph, stream, data, places, written)
+            for name, value in copy.graph.initializers.items():
+                if value.const_value is not None:
+                    value.const_value = weights.written(name, value.const_value)
             proto = ir.serde.serialize_model(copy)
             with path.open("xb") as file:
                 file.write(proto.SerializeToString(deterministic=True))
 
 
-def _write_weights(
-    graph: ir.Graph, stream: BinaryIO, data: Path, places: _Places, written: Written
-) -> None:
-    """Write the large initialisers that have no place yet, and let all refer to their places."""
-    for name, value in graph.initializers.items():
-        tensor = value.const_value
-        if tensor is None or tensor.nbytes < INLINE:
-            continue
+@dataclass(frozen=True)
+class _Weights:
+    """A file of weights and what is in it, by what the bytes are made of."""
+
+    stream: BinaryIO
+    path: Path
+    told: Written
+    places: dict[Hashable, tuple[int, int]] = field(default_factory=dict)
+    small: dict[Hashable, np.ndarray] = field(default_factory=dict)
+
+    def written(self, name: str, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        """Return the initialiser `name` as a file holds it: a place in this one, or numbers."""
+        if tensor.nbytes < INLINE:
+            return self._computed(name, tensor)
         key = _identity(tensor)
-        if key not in places:
-            places[key] = _append(stream, tensor)
-            written(name, tensor)
-        value.const_value = ir.ExternalTensor(
-            data.name,
-            *places[key],
+        if key not in self.places:
+            self.places[key] = _append(self.stream, tensor)
+            self.told(name, tensor)
+        return ir.ExternalTensor(
+            self.path.name,
+            *self.places[key],
             tensor.dtype,
             shape=ir.Shape(tensor.shape.numpy()),
             name=name,
-            base_dir=data.parent,
+            base_dir=self.path.parent,
         )
+
+    def _computed(self, name: str, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        """Lazy tensors are computed in turn: later, what they share with their neighbours would
+        have to be computed again."""
+        if not isinstance(tensor, ir.LazyTensor):
+            return tensor
+        key = _identity(tensor)
+        if key not in self.small:
+            self.small[key] = tensor.numpy()
+        numbers = self.small[key].reshape(tensor.shape.numpy())
+        return ir.Tensor(numbers, tensor.dtype, name=name)
 
 
 def _identity(tensor: ir.TensorProtocol) -> Hashable:
@@ -78,7 +98,7 @@ def _identity(tensor: ir.TensorProtocol) -> Hashable:
         return tensor.how, tensor.sources
     if isinstance(tensor, StoredWeight):
         return tensor.source
-    return id(tensor)
+    return hashlib.sha256(tensor.tobytes()).digest()
 
 
 def _append(stream: BinaryIO, tensor: ir.TensorProtocol) -> tuple[int, int]:

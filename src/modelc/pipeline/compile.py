@@ -15,8 +15,9 @@ from modelc.pipeline.events import Events, StepResult, ignore
 from modelc.pipeline.execute import execute
 from modelc.pipeline.explain import Reason, explain
 from modelc.pipeline.job import Job, make_job
-from modelc.pipeline.plan import Plan
-from modelc.pipeline.plans import draft_bundle, make_plan
+from modelc.pipeline.limits import Limits
+from modelc.pipeline.memory import PeakMemory
+from modelc.pipeline.plans import describe, draft_bundle, make_plan
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.sources import Sources
 from modelc.pipeline.steps import IR, VERIFICATION
@@ -31,7 +32,8 @@ class CompileReport:
         bundle: None if verification failed, so that none was written.
         verification: the JSON form of the verification.
         seconds: wall time in all.
-        peak_mb: of the hungriest step that ran (0 if all were cached).
+        peak_mb: of this process and its children together, MB (2**20 bytes); pages that two of
+            them share count twice.
     """
 
     bundle: Path | None
@@ -85,21 +87,24 @@ def compile_source(
     if dump_ir is not None:
         copy_ir((), dump_ir)  # now, rather than after the work, if it can't be written
     store = store or Store()
-    with store.in_use():
-        results = execute(make_plan(job), store, job.sources, events)
+    with store.in_use(), PeakMemory() as memory:
+        keep = dump_ir is not None
+        results = execute(
+            make_plan(job), store, job.sources, events, limits=_limits(job), keep=keep
+        )
         if dump_ir is not None:
             copy_ir(results, dump_ir)
-        entries = {result.name: result.entry for result in results if result.entry}
-        verification = json.loads((entries["verify"].path / VERIFICATION).read_text())
+        verified = next(result for result in results if result.name == "verify")
+        verification = json.loads((verified.path / VERIFICATION).read_text())
         if verification["passed"]:
-            draft = draft_bundle(job, entries, Sources(store, job.sources))
+            draft = draft_bundle(job, results, Sources(store, job.sources))
             write_bundle(destination, draft)
     report = CompileReport(
         bundle=destination if verification["passed"] else None,
         recipe=job.recipe,
         steps=tuple(results),
         seconds=time.perf_counter() - start,
-        peak_mb=max((result.peak_mb for result in results), default=0.0),
+        peak_mb=memory.mb,
         verification=verification,
     )
     if report.bundle is None:
@@ -107,9 +112,15 @@ def compile_source(
     return report
 
 
-def plan_source(source: Path, recipe: Recipe) -> Plan:
-    """Return the plan that `compile_source` would execute."""
-    return make_plan(make_job(source, recipe))
+def describe_source(source: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return what `compile_source` would do: its stages and steps, as plain values."""
+    job = make_job(source, recipe)
+    return describe(job, make_plan(job))
+
+
+def _limits(job: Job) -> Limits:
+    memory = job.recipe.memory_limit
+    return Limits(memory_bytes=memory) if memory else Limits()
 
 
 def explain_source(source: Path, recipe: Recipe, store: Store | None = None) -> list[Reason]:

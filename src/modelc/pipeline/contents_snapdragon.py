@@ -12,12 +12,9 @@ from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.family import Contents
 from modelc.pipeline.job import Job
 from modelc.pipeline.steps_binaries import INFO, PROOF
-from modelc.pipeline.steps_graphs import ENCODINGS
 from modelc.pipeline.store import Entry
 
 TWINS: Final = "twins"
-ORT: Final = "ort"
-DLC: Final = "dlc"
 
 
 def ships(job: Job) -> tuple[str, ...]:
@@ -39,7 +36,7 @@ def contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
     for name, entry in entries.items():
         if name in ships(job):
             folder = _FOLDERS.get(name.partition(".")[0], "")
-            files |= _files(entry, folder, with_wrappers="ort" in job.recipe.format)
+            files |= _files(entry, folder)
     graphs = tuple(
         Graph(graph["name"], binary, _tensors(graph["inputs"]), _tensors(graph["outputs"]))
         for binary, info in infos.items()
@@ -48,18 +45,16 @@ def contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
     return files, graphs
 
 
-_FOLDERS: Final = {"twin": f"{TWINS}/", "convert": f"{DLC}/"}
-_ONE_PART: Final = (INFO, PROOF)  # joined by describe_binaries
+_FOLDERS: Final = {"twin": f"{TWINS}/", "convert": "dlc/"}
+# What describe_binaries joins of all parts, or leaves out.
+_ONE_PART: Final = (INFO, PROOF)
 
 
-def _files(entry: Entry, folder: str, with_wrappers: bool) -> dict[str, FromFile]:
+def _files(entry: Entry, folder: str) -> dict[str, FromFile]:
     step = entry.record.fingerprint.step.partition(".")[0]
     chosen: dict[str, FromFile] = {}
     for name, digest in entry.record.files.items():
-        if step == "generate_context_binary":
-            if name in _ONE_PART or (name.endswith(".onnx") and not with_wrappers):
-                continue
-        if step == "encodings" and name != ENCODINGS:
+        if step == "generate_context_binary" and (name in _ONE_PART or name.endswith(".onnx")):
             continue
         chosen[f"{folder}{name}"] = FromFile(entry.path / name, digest)
     return chosen

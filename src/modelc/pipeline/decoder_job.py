@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from modelc.decoder.config import DecoderConfig
-from modelc.errors import BadInput
 from modelc.frontends import read_model
 from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
 from modelc.ir.stored import tensor_shape
 from modelc.pipeline.job import Job
 from modelc.pipeline.layout import Layout
-from modelc.pipeline.memory import free_memory
 from modelc.pipeline.limits import usable_cores
+from modelc.pipeline.memory import free_memory
 from modelc.pipeline.part_sizes import Choice, PartSize, Sizes, choose_parts, layer_activations
 from modelc.pipeline.plan_check import check_plan
 from modelc.pipeline.steps import DEFAULT_CONTEXT
 from modelc.quant.overrides import EMBEDDING, HEAD, weight_kinds
 from modelc.targets.snapdragon.chipsets import Chipset
-from modelc.targets.snapdragon.graph_names import GraphKey
 
 LARGE: Final = 50_000_000  # numbers in a model, above which steps are processes of their own
 _FLOAT_BITS: Final = 16
@@ -58,18 +57,15 @@ class DecoderJob:
 
     def graphs(self, place: str) -> dict[str, tuple[int, int]]:
         """Return (AR, context length) of every graph of a part by the graph's name."""
-        part = self.layout.places.index(place) + 1
-        count = len(self.layout.parts)
-        return {GraphKey(*size, part, count).name: size for size in self.layout.lengths}
+        return {self.layout.graph_name(*size, place): size for size in self.layout.lengths}
 
     def kinds_of(self, place: str) -> dict[str, str]:
-        """Return the kinds of weights of a part's modules."""
+        """Return the kinds of weights of a part's modules by the beginning of their paths: "" has
+        what most have."""
         part = self.layout.part(place)
-        return {
-            module: kind
-            for module, kind in self.kinds.items()
-            if part.holds(f"{module}.weight")
-        }
+        kinds = {m: kind for m, kind in self.kinds.items() if part.holds(f"{m}.weight")}
+        ((most, _),) = Counter(kinds.values()).most_common(1) or [("", 0)]
+        return {"": most, **{m: kind for m, kind in kinds.items() if kind != most}}
 
     def size(self, place: str) -> PartSize:
         """Return what a part takes."""

@@ -119,9 +119,7 @@ def _on_snapdragon(job: Job) -> Estimate:
         parameters=_parameters(plan.sizes.model),
         kv_per_token=plan.config.layers * plan.sizes.kv_per_layer // longest,
         parts=tuple(
-            PartEstimate(
-                place, str(part), size.weights, size.kv_cache, size.activations, size.host
-            )
+            PartEstimate(place, str(part), size.weights, size.kv_cache, size.activations, size.host)
             for place, part, size in sizes
         ),
         limit=HTP_LIMIT,

@@ -122,7 +122,7 @@ class _Run:
         try:
             result = performance.result(check_contents=self._found[name].read)
         except Exception as error:
-            others = schedule.running_beside(step)
+            others = tuple(other for other in schedule.end() if other != name)
             if others and not isinstance(error, Stopped):
                 self._events(StepFailed(name, str(error), others))
             raise

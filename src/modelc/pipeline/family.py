@@ -10,6 +10,7 @@ from typing import Any
 from modelc.bundle.manifest import Graph, Manifest
 from modelc.bundle.write import FromFile
 from modelc.pipeline.job import Job
+from modelc.pipeline.plan import Plan
 from modelc.pipeline.step import Step
 from modelc.pipeline.store import Entry
 
@@ -22,6 +23,7 @@ class Family:
 
     Attributes:
         canonical_length: context that the canonical graph is built for; 0 is the model's own.
+        stages: what there is to say of named groups of steps and their files, for `--dry-run`.
         steps: those between `canonical` and `verify`.
         runs_on: names of the steps whose results the runtime loads.
         ships: names of the steps whose files go into the bundle.
@@ -34,6 +36,7 @@ class Family:
     """
 
     canonical_length: Callable[[Job], int]
+    stages: Callable[[Job, Plan], dict[str, Any]]
     steps: Callable[[Job], tuple[Step, ...]]
     runs_on: Callable[[Job], tuple[str, ...]]
     ships: Callable[[Job], tuple[str, ...]]

@@ -18,9 +18,11 @@ from modelc.bundle.tokenizer import TOKENIZER
 from modelc.errors import Missing, Where
 from modelc.pipeline.contents_snapdragon import TWINS, contents, ships
 from modelc.pipeline.decoder_job import DecoderJob, decoder_job
+from modelc.pipeline.exported import tells_of_weights
 from modelc.pipeline.family import Family
-from modelc.pipeline.job import CALIBRATION_TEXT, Job
+from modelc.pipeline.job import CALIBRATION_TEXT, ENCODINGS_FILE, Job
 from modelc.pipeline.layout import lengths_name
+from modelc.pipeline.stages import describe_stages
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps import CONFIG
 from modelc.pipeline.steps_binaries import INFO, PROOF
@@ -28,13 +30,16 @@ from modelc.pipeline.steps_rehearse import REHEARSAL
 
 TOOLS: Final = ("onnxruntime", "onnxruntime-qnn")
 
-# A decoder larger than this is not run as a whole in the simulator, at 50 to 100 million
-# multiply-adds a second.
+# A decoder larger than this is not run as a whole in the simulator, which takes a second for 37
+# million multiply-adds of an AR-1 graph.
 SIMULATED_WEIGHTS: Final = 50_000_000
-# Nor is a graph of a part that takes more than this for one call.
-MOST_MACS: Final = 1_500_000_000
+# Nor is a graph of a part that takes longer than this for one call.
+MOST_SECONDS: Final = 60.0
 
-_HERE = "modelc.pipeline"
+# The float model runs layer by layer, a few hundred megabytes each.
+_LAYER_MEMORY: Final = 3_000_000_000
+
+_HERE: Final = "modelc.pipeline"
 
 
 def _steps(job: Job) -> tuple[Step, ...]:
@@ -69,11 +74,22 @@ def _samples(job: Job, plan: DecoderJob) -> Step:
         inputs=("import", "canonical"),
         reads=(SOURCE, CALIBRATION_TEXT),
         tools=("onnxruntime",),
-        **_heavy(plan, 0),
+        **_computes(plan, _LAYER_MEMORY),
     )
 
 
 def _calibration(job: Job, plan: DecoderJob) -> tuple[Step, ...]:
+    types = {"kv": plan.kv, "embedding": plan.kinds["model.embed_tokens"]}
+    if job.recipe.encodings is not None:
+        return (
+            Step(
+                "encodings",
+                f"{_HERE}.steps_calibrate:import_encodings",
+                options=types,
+                inputs=("canonical",),
+                reads=(SOURCE, ENCODINGS_FILE),
+            ),
+        )
     calibrate = Step(
         "calibrate",
         f"{_HERE}.steps_calibrate:calibrate",
@@ -81,16 +97,12 @@ def _calibration(job: Job, plan: DecoderJob) -> tuple[Step, ...]:
         inputs=("import", "canonical"),
         reads=(SOURCE, CALIBRATION_TEXT),
         tools=("onnxruntime",),
-        **_heavy(plan, 0),
+        **_computes(plan, _LAYER_MEMORY),
     )
     encode = Step(
         "encodings",
         f"{_HERE}.steps_calibrate:encode",
-        options={
-            "scheme": job.scheme.name,
-            "kv": plan.kv,
-            "embedding": plan.kinds["model.embed_tokens"],
-        },
+        options=types,
         inputs=("canonical", "calibrate"),
         reads=(SOURCE,),
     )
@@ -101,19 +113,17 @@ def _graph_steps(job: Job, plan: DecoderJob) -> list[Step]:
     """Steps for every AR and context length."""
     layout = plan.layout
     encodings = ("encodings",) if plan.quantised else ()
-    parts = {
-        place: [part.first, part.last, part.embedding, part.head]
-        for place, part in layout.numbered()
-    }
     steps = []
     for ar, length in layout.lengths:
         name = lengths_name(ar, length)
+        parts = layout.rows(ar, length)
+        with_heads = [layout.graph_name(ar, length, place) for place in layout.with_heads]
         rows: list[tuple[str, dict[str, Any], str]] = [
             ("prepare_exports", {"ar": ar, "context_length": length}, "canonical"),
             ("split_model", {"graph": name, "parts": parts}, f"prepare_exports.{name}"),
         ]
         if not layout.grouped:
-            options = {"graph": name, "parts": list(layout.with_heads)}
+            options = {"graph": name, "parts": with_heads}
             rows.append(("mha_to_sha", options, f"split_model.{name}"))
         steps += [
             Step(
@@ -140,20 +150,24 @@ def _part_steps(job: Job, plan: DecoderJob, place: str) -> list[Step]:
         Step(
             quantize,
             f"{_HERE}.steps_graphs:quantize",
-            options={"part": place, "graphs": origin, "weights": plan.kinds_of(place)},
+            options={
+                "graphs": origin,
+                "weights": plan.kinds_of(place),
+                "parameters": tells_of_weights(plan, place),
+            },
             inputs=(*origin.values(), *(("encodings",) if plan.quantised else ())),
             reads=(SOURCE,),
             tools=("onnx", "onnx-ir"),
             transient=True,
-            **_heavy(plan, plan.size(place).weights),
+            **_computes(plan, 2 * plan.size(place).weights),
         ),
         Step(
             f"generate_context_binary.{place}",
             f"{_HERE}.steps_binaries:generate_context_binary",
-            options={**chip, "part": place, "most_macs": MOST_MACS},
+            options={**chip, "part": place, "most_seconds": MOST_SECONDS},
             inputs=("import", "samples", quantize),
             tools=TOOLS,
-            **_heavy(plan, plan.size(place).host),
+            **_compiles(plan, place),
         ),
     ]
     if "dlc" in job.recipe.format:
@@ -164,7 +178,7 @@ def _part_steps(job: Job, plan: DecoderJob, place: str) -> list[Step]:
                 options={**chip, "scheme": job.scheme.name},
                 inputs=(quantize,),
                 tools=TOOLS,
-                **_heavy(plan, plan.size(place).host),
+                **_compiles(plan, place),
             )
         )
     if _has_twins(job):
@@ -176,7 +190,7 @@ def _part_steps(job: Job, plan: DecoderJob, place: str) -> list[Step]:
                 inputs=(quantize,),
                 tools=TOOLS,
                 transient=True,
-                **_heavy(plan, plan.size(place).host),
+                **_compiles(plan, place),
             )
             for name in graphs
         ]
@@ -193,21 +207,27 @@ def _part_steps(job: Job, plan: DecoderJob, place: str) -> list[Step]:
                     "context_length": max(layout.context_lengths),
                 },
                 inputs=(
-                    "import", "reference", quantize, *((f"rehearse.{before}",) if before else ())
+                    "import",
+                    "reference",
+                    quantize,
+                    *((f"rehearse.{before}",) if before else ()),
                 ),  # fmt: skip
                 tools=("onnxruntime",),
-                **_heavy(plan, plan.size(place).host),
+                **_computes(plan, plan.size(place).host),
             )
         )
     return steps
 
 
-def _heavy(plan: DecoderJob, memory: int) -> dict[str, Any]:
-    """A large model's steps are processes of their own, whose memory is counted; a small one's
-    wait for the compiler together."""
-    if plan.is_large:
-        return {"isolated": True, "memory": memory}
-    return {"waits": True, "memory": 0} if memory else {}
+def _computes(plan: DecoderJob, memory: int) -> dict[str, Any]:
+    """A large model's steps are processes of their own, whose memory is counted."""
+    return {"isolated": True, "memory": memory} if plan.is_large else {}
+
+
+def _compiles(plan: DecoderJob, place: str) -> dict[str, Any]:
+    """Steps that let a worker compile a part: several at once, as far as memory goes."""
+    memory = plan.size(place).host
+    return {"isolated": True, "memory": memory} if plan.is_large else {"waits": True}
 
 
 def _chip(plan: DecoderJob) -> dict[str, Any]:
@@ -286,6 +306,7 @@ def _files_of_bundle(folder: Path, manifest: Manifest) -> dict[str, Path]:
 
 SNAPDRAGON: Final = Family(
     canonical_length=lambda job: decoder_job(job).canonical_length,
+    stages=lambda job, plan: describe_stages(decoder_job(job), plan),
     steps=_steps,
     runs_on=_runs_on,
     ships=ships,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from modelc.decoder.parts import DecoderPart
+from modelc.targets.snapdragon.graph_names import GraphKey
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,23 @@ class Layout:
 
     def part(self, place: str) -> DecoderPart:
         return dict(self.numbered())[place]
+
+    def graph_name(self, ar: int, context_length: int, place: str) -> str:
+        """Return the name of one graph of a part."""
+        number = self.places.index(place) + 1
+        return GraphKey(ar, context_length, number, len(self.parts)).name
+
+    def rows(self, ar: int, context_length: int) -> dict[str, list[int | bool]]:
+        """Return the parts of one (AR, context length) by graph name, as plain values."""
+        return {
+            self.graph_name(ar, context_length, place): [
+                part.first,
+                part.last,
+                part.embedding,
+                part.head,
+            ]
+            for place, part in self.numbered()
+        }
 
     @property
     def with_heads(self) -> tuple[str, ...]:

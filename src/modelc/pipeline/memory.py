@@ -14,7 +14,7 @@ from typing import Literal
 INTERVAL_S = 0.02
 MB = 1 << 20
 
-Scope = Literal["all", "thread", "children"]
+Scope = Literal["all", "thread"]
 
 
 class PeakMemory:
@@ -26,8 +26,7 @@ class PeakMemory:
 
     Args:
         scope: "all": this process and all its descendants. "thread": this process, and of the
-            children those that the entering thread starts; what other threads of this process hold
-            is in it. "children": those of the entering thread alone.
+            children those that the entering thread starts; what other threads hold is in it.
     """
 
     mb: float = 0.0
@@ -55,8 +54,6 @@ class PeakMemory:
         self._sampler.join()
         mark = high_water_bytes()
         exact = mark if mark > self._mark or not self._sampled else 0
-        if self._scope == "children" and self._sampled:
-            exact = 0
         self.mb = max(self._sampled, exact) / MB
 
     def _sample(self) -> None:
@@ -68,8 +65,7 @@ class PeakMemory:
     def _now(self) -> int:
         if self._scope == "all":
             return _resident("self")
-        children = sum(map(_resident, _children("self", self._thread)))
-        return children if self._scope == "children" else children + _own("self")
+        return _own("self") + sum(map(_resident, _children("self", self._thread)))
 
 
 def _resident(process: str) -> int:
@@ -86,12 +82,23 @@ def _own(process: str) -> int:
 
 def _children(process: str, thread: int | None = None) -> list[str]:
     """Ids of the children of a process, or of those that one of its threads started."""
-    found: list[str] = []
+    home, found = Path("/proc", process), list[str]()
     with suppress(OSError):
-        tasks = Path("/proc", process, "task")
+        tasks = home / "task"
         for task in tasks.iterdir() if thread is None else (tasks / str(thread),):
             found += (task / "children").read_text().split()
+    if found:
+        command = _command(process)
+        # Between fork and exec a child shows its parent's memory as its own.
+        found = [child for child in found if _command(child) != command]
     return found
+
+
+def _command(process: str) -> bytes:
+    try:
+        return Path("/proc", process, "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _return_freed_memory() -> None:

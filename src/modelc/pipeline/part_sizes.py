@@ -114,28 +114,55 @@ class Choice:
 
 def choose_parts(sizes: Sizes, memory_limit: int, at_once: int) -> Choice:
     """Return the fewest parts that fit the device, and of which `at_once` can be compiled at the
-    same time within the memory of this machine.
+    same time within the memory of this machine; if no parts are that small, one at a time; if the
+    embedding or the head alone takes more, as few as are no larger than it.
 
     Raises:
-        BadInput: a single layer, the embedding or the head is too large.
+        BadInput: a single layer, the embedding or the head is too large for the device.
     """
-    most = sizes.model.config.layers + 2
-    for count in range(1, most + 1):
+    ways = [_Way.of(sizes, count) for count in range(1, sizes.model.config.layers + 3)]
+    fitting = [way for way in ways if way.device <= HTP_LIMIT]
+    if not fitting:
+        raise BadInput(
+            "a single layer, the embedding or the head takes "
+            f"{_gb(ways[-1].device)}; a context holds {_gb(HTP_LIMIT)}",
+            hint="use a scheme with fewer bits, or a shorter --context-length",
+        )
+    for jobs in range(at_once, 0, -1):
+        for way in fitting:
+            if way.host(jobs) <= memory_limit:
+                return way.chosen(jobs, memory_limit)
+    return min(fitting, key=lambda way: (way.host(1), len(way.parts))).chosen(1, memory_limit)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way to cut a decoder, with its parts' sizes."""
+
+    parts: tuple[DecoderPart, ...]
+    found: tuple[PartSize, ...]
+
+    @classmethod
+    def of(cls, sizes: Sizes, count: int) -> _Way:
         parts = sizes.cut(count)
-        found = [sizes.part(part) for part in parts]
-        device = max(size.device for size in found)
-        host = sum(sorted((size.host for size in found), reverse=True)[:at_once])
-        if device <= HTP_LIMIT and (host <= memory_limit or count == most):
-            why = (
-                f"the largest part takes {_gb(device)} of {_gb(HTP_LIMIT)} on the device, and "
-                f"compiling {min(at_once, count)} at once {_gb(host)} of {_gb(memory_limit)}"
-            )
-            return Choice(parts, why)
-    raise BadInput(
-        f"a single layer, the embedding or the head takes {_gb(device)}; a context holds "
-        f"{_gb(HTP_LIMIT)}",
-        hint="use a scheme with fewer bits, or a shorter --context-length",
-    )
+        return cls(parts, tuple(map(sizes.part, parts)))
+
+    @property
+    def device(self) -> int:
+        return max(size.device for size in self.found)
+
+    def host(self, jobs: int) -> int:
+        """Bytes that compiling the largest `jobs` parts takes."""
+        return sum(sorted((size.host for size in self.found), reverse=True)[:jobs])
+
+    def chosen(self, jobs: int, memory_limit: int) -> Choice:
+        jobs = min(jobs, len(self.parts))
+        here = f"compiling {jobs} at once" if jobs > 1 else "compiling it"
+        return Choice(
+            self.parts,
+            f"the largest part takes {_gb(self.device)} of {_gb(HTP_LIMIT)} on the device, and "
+            f"{here} {_gb(self.host(jobs))} of {_gb(memory_limit)} here",
+        )
 
 
 def layer_activations(config: DecoderConfig, ar: int, context_length: int, grouped: bool) -> int:
@@ -147,5 +174,3 @@ def layer_activations(config: DecoderConfig, ar: int, context_length: int, group
 
 def _gb(count: int) -> str:
     return f"{count / 1e9:.2f} GB"
-
-

@@ -145,7 +145,7 @@ class Performance:
         if self.step.isolated:
             log = self.store.root / "logs" / f"{self.step.name}-{key[:12]}.log"
             return run_isolated(self.step, context, log)
-        with PeakMemory("children" if self.step.waits else "thread") as memory:
+        with PeakMemory("thread") as memory:
             resolve(self.step.run)(context)
         return memory.mb
 

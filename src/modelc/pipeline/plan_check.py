@@ -42,7 +42,10 @@ def _each_once(
     names = [GraphKey(ar, length, 1, 1).name for length in lengths for ar in recipe.ar]
     for name, count in Counter(names).items():
         if count > 1:
-            yield f"{count} graphs would be named {name}", "give each --ar and --context-length once"
+            yield (
+                f"{count} graphs would be named {name}",
+                "give each --ar and --context-length once",
+            )
 
 
 def _one_by_one(

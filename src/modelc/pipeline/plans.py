@@ -8,7 +8,7 @@ canonical ── reference ───────────┤              │
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from modelc.bundle.manifest import Manifest, Source
 from modelc.bundle.tokenizer import SETTINGS, TOKENIZER
 from modelc.bundle.write import Draft, FromFile
 from modelc.files import FileDigest
+from modelc.pipeline.events import StepResult
 from modelc.pipeline.family import Family
 from modelc.pipeline.family_cpu import CPU
 from modelc.pipeline.family_snapdragon import SNAPDRAGON
@@ -26,7 +27,7 @@ from modelc.pipeline.report import REPORT, render_report
 from modelc.pipeline.sources import Sources
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps import CONFIG, FACTS, VERIFICATION, VERIFICATION_DATA
-from modelc.pipeline.store import Entry, Store
+from modelc.pipeline.store import Entry
 
 FAMILIES: Final[Mapping[str, Family]] = {"cpu": CPU, "snapdragon": SNAPDRAGON}
 RECIPE: Final = "recipe.toml"
@@ -70,7 +71,6 @@ def make_plan(job: Job) -> Plan:
             },
             inputs=("import", "canonical", "reference", *family.runs_on(job)),
             tools=family.tools,
-            waits=True,
         ),
     )
     # Whose files the bundle takes; `verify` is taken anyway, as nothing reads it.
@@ -78,20 +78,21 @@ def make_plan(job: Job) -> Plan:
     return Plan(job.target.name, steps, taken)
 
 
-def draft_bundle(job: Job, entries: Mapping[str, Entry], sources: Sources) -> Draft:
+def draft_bundle(job: Job, results: Sequence[StepResult], sources: Sources) -> Draft:
     """Return the bundle that a job's results make.
 
     Args:
-        entries: step name -> its result.
+        results: of all steps; transient ones may be gone.
         sources: the job's, with their digests.
     """
     family = FAMILIES[job.target.family]
+    entries = {result.name: result.entry for result in results if result.entry}
     files, graphs = family.contents(job, entries)
     verification = json.loads((entries["verify"].path / VERIFICATION).read_text())
     facts = json.loads((entries["canonical"].path / FACTS).read_text())
     tools: dict[str, str] = {}
-    for entry in entries.values():
-        tools |= entry.record.fingerprint.tools
+    for result in results:
+        tools |= result.fingerprint.tools
     recipe, texts = with_texts(job.recipe, sources)
     manifest = Manifest(
         target=job.target.name,
@@ -154,14 +155,18 @@ def stored(entry: Entry, name: str) -> FromFile:
     return FromFile(entry.path / name, entry.record.files[name])
 
 
-def describe(plan: Plan) -> list[dict[str, Any]]:
-    """Return a plan's steps as plain values, for `--dry-run`."""
-    return [
-        {
-            "name": step.name,
-            "inputs": list(step.inputs),
-            "reads": list(step.reads),
-            "options": dict(step.options),
-        }
-        for step in plan.steps
-    ]
+def describe(job: Job, plan: Plan) -> dict[str, Any]:
+    """Return a plan as plain values, for `--dry-run`: the named stages of its family with the
+    files that they take and make, and all its steps."""
+    return {
+        **FAMILIES[job.target.family].stages(job, plan),
+        "steps": [
+            {
+                "name": step.name,
+                "inputs": list(step.inputs),
+                "reads": list(step.reads),
+                "options": dict(step.options),
+            }
+            for step in plan.steps
+        ],
+    }

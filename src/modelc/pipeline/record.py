@@ -26,9 +26,9 @@ class Record:
     Attributes:
         files: name inside the result -> size and SHA-256.
         seconds: wall time of the step.
-        peak_mb: peak resident memory in MB (2**20 bytes). Where `isolated`, the child's own. Of a
-            step that waits, its workers'. Otherwise that of the whole process while the step ran,
-            with the children that it started but not those of steps beside it.
+        peak_mb: peak resident memory in MB (2**20 bytes): the child's own where `isolated`;
+            otherwise that of the whole process while the step ran, with the children that it
+            started but not those of steps beside it.
         created: UTC, ISO 8601.
     """
 

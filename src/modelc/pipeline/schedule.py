@@ -58,16 +58,18 @@ class Schedule:
             self._work(perform, away=False)
             self._wait()
         except BaseException:  # an interrupt; failures of steps don't come this way
-            self._end()
+            self.end()
             leash.end()
             self._wait()
             raise
         self._raise_first()
 
-    def running_beside(self, step: Step) -> tuple[str, ...]:
-        """Names of the other steps that run now, in the order in which they started."""
+    def end(self) -> tuple[str, ...]:
+        """Start no further step; return the names of those that run, in the order they started."""
         with self._changed:
-            return tuple(name for name in self._running if name != step.name)
+            self.ending.set()
+            self._changed.notify_all()
+            return tuple(self._running)
 
     def _work_away(self, perform: Perform, leash: Leash) -> None:
         with leash.held():
@@ -116,15 +118,13 @@ class Schedule:
             self._changed.notify_all()
 
     def _wait(self) -> None:
-        """Wait until nothing runs and nothing will; unlike `join`, whole after an interrupt."""
+        """Wait until no other thread runs a step or will; unlike `join`, right after an interrupt,
+        which may have left a step of this thread among the running ones."""
         with self._changed:
-            while self._running or (self._todo and not self.ending.is_set()):
+            while any(map(_runs_away, self._running.values())) or (
+                self._todo and not self.ending.is_set()
+            ):
                 self._changed.wait()
-
-    def _end(self) -> None:
-        with self._changed:
-            self.ending.set()
-            self._changed.notify_all()
 
     def _raise_first(self) -> None:
         failed = [self._failed[name] for name in self._order if name in self._failed]

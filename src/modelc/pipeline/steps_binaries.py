@@ -1,4 +1,5 @@
-"""The compiling steps of Snapdragon targets: convert, generate_context_binary, twins, Genie's files.
+"""The compiling steps of Snapdragon targets: convert, generate_context_binary, twins; and the files
+by which a runtime takes the binaries.
 
 A part's graphs become one binary that shares their weights, or one each where the chipset can't.
 """
@@ -52,14 +53,15 @@ def convert(context: StepContext) -> None:
 
 
 def generate_context_binary(context: StepContext) -> None:
-    """Compile one part: decoder_I_of_N.bin and a wrapper for each graph.
+    """Compile one part: decoder_I_of_N.bin, a wrapper for each graph, and decoder_I_of_N.json with
+    the settings of its graphs, by the names that they have in the binary.
 
     Before it is closed, the compiler runs the graphs that are cheap enough on samples of the float
-    model's tensors: proof.json says how close it came. binary.json says what was read back from
+    model's tensors, if there are any: proof.json says how close it came. binary.json says what was read back from
     each binary, and the settings that the runtime needs with it.
 
-    Options: chipset, fp16, part, graphs (names), context_length (the longest), most_macs (of a
-        graph that is run).
+    Options: chipset, fp16, part, graphs (names), context_length (the longest), most_seconds (of
+        the simulator, for a graph to be run).
     """
     from modelc.targets.snapdragon.chipsets import find_chipset
 
@@ -73,9 +75,10 @@ def generate_context_binary(context: StepContext) -> None:
     infos: dict[str, Any] = {}
     proofs: dict[str, Any] = {}
     for binary, chosen in sets.items():
-        info, proved = _compile(context, chosen, binary, prove=True)
+        info, proved = _compile(context, chosen, binary, prove="samples" in context.inputs)
         infos[binary] = to_json(info)
         proofs |= proved
+        _write_json(context.out / f"{Path(binary).stem}.json", _settings(context, info))
     _write_json(context.out / INFO, infos)
     _write_json(context.out / PROOF, proofs)
 
@@ -90,6 +93,23 @@ def compile_twin(context: StepContext) -> None:
     _compile(context, {name: lowered / f"{name}.onnx"}, f"{name}.bin", prove=False)
 
 
+def _settings(context: StepContext, info: BinaryInfo) -> dict[str, Any]:
+    """Return a binary's settings in the words of QNN's HTP backend; inputs and outputs lie in
+    memory that the HTP shares."""
+    from modelc.targets.snapdragon.chipsets import find_chipset
+    from modelc.targets.snapdragon.compile import CompileOptions
+    from modelc.targets.snapdragon.sdk.htp_config import PRECISION_IS_CHOSEN, htp_config
+
+    return htp_config(
+        [graph.name for graph in info.graphs],
+        find_chipset(context.options["chipset"]),
+        PRECISION_IS_CHOSEN,
+        fp16=context.options["fp16"],
+        optimization=CompileOptions().finalization,
+        shared_buffers=True,
+    )
+
+
 def describe_binaries(context: StepContext) -> None:
     """Join what is known of all parts, and write the files by which a runtime takes them:
     binary.json, proof.json; for "genie" genie_config.json, which Genie itself checks,
@@ -101,18 +121,24 @@ def describe_binaries(context: StepContext) -> None:
         ModelcError: what one part gives is not what the next one takes.
     """
     from modelc.targets.snapdragon.chain import check_chain
+    from modelc.targets.snapdragon.ort_form import write_ort_form
 
-    infos: dict[str, Any] = {}
+    folders = [context.inputs[f"generate_context_binary.{p}"] for p in context.options["parts"]]
+    rows: dict[str, Any] = {}
     proofs: dict[str, Any] = {}
-    for part in context.options["parts"]:
-        folder = context.inputs[f"generate_context_binary.{part}"]
-        infos |= json.loads((folder / INFO).read_text())
+    for folder in folders:
+        rows |= json.loads((folder / INFO).read_text())
         proofs |= json.loads((folder / PROOF).read_text())
-    _write_json(context.out / INFO, infos)
+    _write_json(context.out / INFO, rows)
     _write_json(context.out / PROOF, proofs)
-    check_chain([from_json(info) for info in infos.values()])
+    infos = {name: from_json(row) for name, row in rows.items()}
+    check_chain(list(infos.values()))
     if "genie" in context.options["format"]:
         _write_genie_files(context, list(infos))
+    if "ort" in context.options["format"]:
+        rotaries = {length: _rotary(context, length) for length in _lengths(infos)}
+        wrappers = [path for folder in folders for path in sorted(folder.glob("*.onnx"))]
+        write_ort_form(wrappers, infos, rotaries, context.out)
 
 
 def _write_genie_files(context: StepContext, binaries: list[str]) -> None:
@@ -154,7 +180,7 @@ def _compile(
     if prove:
         samples = load_samples(context.inputs["samples"] / SAMPLES)
         rotary = read_rotary(context)
-        tried = trials(models, samples, rotary, context.options["most_macs"])
+        tried = trials(models, samples, rotary, context.options["most_seconds"])
     made = compile_graphs(
         models,
         find_chipset(context.options["chipset"]),
@@ -173,11 +199,20 @@ def _compile(
 
 def read_rotary(context: StepContext) -> Rotary:
     """Return the model's rotary embedding at the longest context."""
+    return _rotary(context, context.options["context_length"])
+
+
+def _rotary(context: StepContext, context_length: int) -> Rotary:
     from modelc.decoder.config import load_config
     from modelc.targets.snapdragon.rotary import rotary_of
 
-    config = load_config(context.inputs["import"] / CONFIG)
-    return rotary_of(config, context.options["context_length"])
+    return rotary_of(load_config(context.inputs["import"] / CONFIG), context_length)
+
+
+def _lengths(infos: Mapping[str, BinaryInfo]) -> set[int]:
+    from modelc.targets.snapdragon.graph_names import parse
+
+    return {parse(graph.name).context_length for info in infos.values() for graph in info.graphs}
 
 
 def _write_json(path: Path, document: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from modelc.bundle.tokenizer import load_tokenizer
-from modelc.pipeline.job import CALIBRATION_TEXT
+from modelc.errors import BadInput, Where
+from modelc.pipeline.job import CALIBRATION_TEXT, ENCODINGS_FILE
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import canonical_graph, read_facts, text_tokens
 from modelc.pipeline.steps_graphs import ENCODINGS
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from modelc.ir.encodings import Encoding
 
 RANGES: Final = "ranges.json"
+IMPORTED: Final = "imported.json"
+SHOWN: Final = 5  # names in a message
 
 
 def calibrate(context: StepContext) -> None:
@@ -42,7 +46,7 @@ def encode(context: StepContext) -> None:
     """Choose every tensor's encoding from its range: encodings.json, the same for all lengths and
     parts.
 
-    Options: scheme, kv, embedding (its kind of weights).
+    Options: kv, embedding (its kind of weights).
     """
     from modelc.ir import encodings
     from modelc.quant.calibrate import activation_encodings
@@ -50,10 +54,49 @@ def encode(context: StepContext) -> None:
     from modelc.quant.schemes import SCHEMES
 
     ranges = load_ranges(context.inputs["calibrate"] / RANGES)
-    scheme = replace(SCHEMES[context.options["scheme"]], kv=context.options["kv"])
+    scheme = replace(SCHEMES["w8a16"], kv=context.options["kv"])
     chosen = activation_encodings(ranges, scheme)
     chosen |= _table_encoding(canonical_graph(context), context.options["embedding"])
     encodings.save(chosen, context.out / ENCODINGS)
+
+
+def import_encodings(context: StepContext) -> None:
+    """Take every tensor's encoding from an AIMET file: encodings.json, and imported.json with the
+    names that fit nothing, that were derived, and that the file leaves in floating point.
+
+    Options: kv, embedding (its kind of weights).
+
+    Raises:
+        BadInput: tensors are left without encodings; names the first of them.
+    """
+    from modelc.ir import encodings
+    from modelc.passes.base import run_passes
+    from modelc.passes.pipelines import build_pipeline
+    from modelc.quant.aimet.match import match_encodings
+    from modelc.quant.aimet.read import read_encodings
+
+    path = context.sources[ENCODINGS_FILE]
+    graph = canonical_graph(context)
+    table = _table_encoding(graph, context.options["embedding"])
+    graph, _ = run_passes(graph, build_pipeline("expanded", {}), graph="decoder")
+    matched = match_encodings(read_encodings(path), graph, path, context.options["kv"])
+    if matched.missing:
+        raise BadInput(
+            f"the file has no encodings for {len(matched.missing)} tensors of the model, such as "
+            f"{', '.join(matched.missing[:SHOWN])}",
+            where=Where(path=str(path)),
+            hint=f"{len(matched.unmatched)} names in it fit no tensor"
+            + (f", such as {', '.join(matched.unmatched[:SHOWN])}" if matched.unmatched else ""),
+        )
+    for name in matched.unmatched:
+        context.log(f"{name} in {path.name} fits no tensor of the model")
+    lists = {
+        "unmatched": matched.unmatched,
+        "derived": matched.derived,
+        "floats": matched.floats,
+    }
+    (context.out / IMPORTED).write_text(json.dumps(lists, indent=1) + "\n")
+    encodings.save({**matched.encodings, **table}, context.out / ENCODINGS)
 
 
 def _table_encoding(model: ir.Model, kind: str) -> dict[str, Encoding]:

@@ -6,6 +6,7 @@ encodings beside it, NAME.encodings in AIMET's form, unless the scheme is a floa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from modelc.pipeline.steps import IR, canonical_graph, source_root
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from modelc.quant.aimet.encodings import AimetEncodings
 
 ENCODINGS: Final = "encodings.json"
 WEIGHTS: Final = "weights.data"
@@ -32,29 +34,27 @@ def prepare_exports(context: StepContext) -> None:
     sizes = {"ar": context.options["ar"], "context_length": context.options["context_length"]}
     name = lengths_name(**sizes)
     passes = build_pipeline("htp-float", sizes)
-    model, _ = run_passes(
-        canonical_graph(context), passes, graph=name, dump_dir=context.out / IR
-    )
+    model, _ = run_passes(canonical_graph(context), passes, graph=name, dump_dir=context.out / IR)
     _save(context, model, name)
 
 
 def split_model(context: StepContext) -> None:
-    """Cut one static graph at its layers: I_of_N.onnx for each part.
+    """Cut one static graph at its layers: NAME.onnx for each part.
 
-    Options: graph, parts ([first layer, last, embedding, head] of each by name).
+    Options: graph, parts (graph name -> [first layer, last, embedding, head]).
     """
     from modelc.decoder.parts import DecoderPart
     from modelc.passes.htp.split import split_decoder
 
-    parts = context.options["parts"]
-    model = _load(context, f"prepare_exports.{context.options['graph']}", context.options["graph"])
+    graph, parts = context.options["graph"], context.options["parts"]
+    model = load_part(context, f"prepare_exports.{graph}", graph)
     graphs = split_decoder(model, [DecoderPart(*row) for row in parts.values()])
-    for place, graph in zip(parts, graphs, strict=True):
-        _save(context, graph, place)
+    for name, part in zip(parts, graphs, strict=True):
+        _save(context, part, name)
 
 
 def mha_to_sha(context: StepContext) -> None:
-    """Give every head of one static graph's parts a branch of its own: I_of_N.onnx.
+    """Give every head of one static graph's parts a branch of its own: NAME.onnx.
 
     Options: graph, parts (names of those with attention).
     """
@@ -62,42 +62,53 @@ def mha_to_sha(context: StepContext) -> None:
     from modelc.passes.pipelines import build_pipeline
 
     graph, parts = context.options["graph"], context.options["parts"]
-    for index, place in enumerate(parts):
+    for index, name in enumerate(parts):
         model, _ = run_passes(
-            _load(context, f"split_model.{graph}", place),
+            load_part(context, f"split_model.{graph}", name),
             build_pipeline("htp-sha", {}),
-            graph=f"{graph}_{place}",
-            dump_dir=context.out / IR / place,
+            graph=name,
+            dump_dir=context.out / IR / name,
         )
-        _save(context, model, place)
-        context.progress((index + 1) / len(parts), place)
+        _save(context, model, name)
+        context.progress((index + 1) / len(parts), name)
 
 
 def quantize(context: StepContext) -> None:
     """Quantise one part for all lengths: NAME.onnx for each graph, their weights in one file.
 
-    Options: part, graphs (graph name -> step that it comes from), weights (module -> kind).
+    Options: graphs (name -> step that it comes from), weights (module -> kind), parameters
+        (whether the encodings beside the graphs are to tell of weights as well).
     """
+    import onnx_ir as ir
+
     from modelc.ir.encodings import load
     from modelc.ir.write import write_models
     from modelc.passes.base import run_passes
     from modelc.passes.htp.quantise import Quantise
+    from modelc.quant.aimet.parameters import parameter_encodings
+    from modelc.quant.aimet.write import write_encodings
 
-    part, weights = context.options["part"], context.options["weights"]
     models: dict[Path, ir.Model] = {}
+    exported: dict[str, AimetEncodings] = {}
     for name, step in context.options["graphs"].items():
-        model = _load(context, step, part)
+        model = load_part(context, step, name)
         if "encodings" in context.inputs:
-            _export(context, model, name)
+            exported[name] = _encodings_of(context, model)
             encodings = load(context.inputs["encodings"] / ENCODINGS)
-            passes = [Quantise(encodings, weights)]
+            passes = [Quantise(encodings, context.options["weights"])]
             dump_dir = context.out / IR / name
             model, _ = run_passes(model, passes, graph=name, dump_dir=dump_dir)
         models[context.out / f"{name}.onnx"] = model
     write_models(models, context.out / WEIGHTS)
+    for name, found in exported.items():
+        if context.options["parameters"]:
+            quantised = ir.load(context.out / f"{name}.onnx")
+            found = replace(found, parameters=parameter_encodings(quantised))
+        write_encodings(context.out / f"{name}.encodings", found)
 
 
-def _load(context: StepContext, step: str, name: str) -> ir.Model:
+def load_part(context: StepContext, step: str, name: str) -> ir.Model:
+    """Load a graph that a step before `quantize` made; its weights refer into the source."""
     from modelc.ir.serial import load_graph
 
     return load_graph(context.inputs[step] / f"{name}.onnx", source_root(context))
@@ -108,15 +119,17 @@ def _save(context: StepContext, model: ir.Model, name: str) -> None:
 
     save_graph(model, context.out / f"{name}.onnx", source_root(context))
     if "encodings" in context.inputs:
-        _export(context, model, name)
+        from modelc.quant.aimet.write import write_encodings
+
+        write_encodings(context.out / f"{name}.encodings", _encodings_of(context, model))
 
 
-def _export(context: StepContext, model: ir.Model, name: str) -> None:
-    """Write the encodings of a graph's tensors under its own names, as AIMET's files have them."""
+def _encodings_of(context: StepContext, model: ir.Model) -> AimetEncodings:
+    """Return the encodings of a graph's tensors, but for weights, under its own names."""
     from modelc.ir.encodings import load
     from modelc.ir.provenance import canonical_name
     from modelc.passes.htp.value_encodings import value_encodings
-    from modelc.quant.aimet.write import graph_encodings, write_encodings
+    from modelc.quant.aimet.write import graph_encodings
 
     known = load(context.inputs["encodings"] / ENCODINGS)
     tables = {
@@ -126,4 +139,4 @@ def _export(context: StepContext, model: ir.Model, name: str) -> None:
     }
     chosen = value_encodings(model.graph, known, tables)
     named = {str(value.name): encoding for value, encoding in chosen.items()}
-    write_encodings(context.out / f"{name}.encodings", graph_encodings(model, named, {}))
+    return graph_encodings(model, named, {})

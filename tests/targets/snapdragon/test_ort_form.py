@@ -14,8 +14,9 @@ import numpy as np
 import onnx
 import pytest
 from support import ort_program
-from support.htp_decoder import CHIPSET, Lowered
+from support.htp_decoder import CHIPSET, Lowered, lower
 
+from modelc.decoder.config import DecoderSource
 from modelc.errors import BadInput, Damaged
 from modelc.targets.snapdragon.binary import BinaryInfo, read_binary
 from modelc.targets.snapdragon.chipsets import find_chipset
@@ -31,14 +32,14 @@ pytestmark = pytest.mark.simulator
 TOKENS = [1, 5, 9, 12, 3, 39, 7, 7, 2, 30, 11]
 
 
-def form_of(made: Lowered, wrappers: list[Path], folder: Path) -> dict[str, Any]:
+def form_of(wrappers: list[Path], rotary: dict[int, Rotary], folder: Path) -> dict[str, Any]:
     binaries: dict[str, BinaryInfo] = {}
     for wrapper in wrappers:
         binary = binary_of(wrapper)
         if binary.name not in binaries:
             binaries[binary.name] = read_binary(binary, workdir=folder / "work")
             shutil.copy(binary, folder)
-    write_ort_form(wrappers, binaries, rotaries(made), folder)
+    write_ort_form(wrappers, binaries, rotary, folder)
     form: dict[str, Any] = json.loads((folder / PIPELINE).read_text())
     return form
 
@@ -55,24 +56,31 @@ def test_a_program_runs_it(
 ) -> None:
     """On twins, which load here; Genie's tokens are held against the same simulator elsewhere."""
     compiled = tiny(scheme)
-    form = form_of(compiled.lowered, compiled.wrappers, tmp_path)
+    form = form_of(compiled.wrappers, rotaries(compiled.lowered), tmp_path)
     assert "ep.share_ep_contexts" not in form["session_entries"]
-    out = tmp_path / "logits.npy"
+    np.testing.assert_array_equal(logits_of(tmp_path), compiled.simulator().logits(TOKENS))
+
+
+def test_two_context_lengths(source: DecoderSource, tmp_path: Path) -> None:
+    """The program goes from the short context to the long one, with the tokens so far."""
+    lengths = {length: lower(source, length, "fp16", tmp_path / str(length)) for length in (12, 24)}
+    wrappers = [wrapper for made in lengths.values() for wrapper in made.twins(tmp_path / "twins")]
+    rotary = {length: rotary_of(source.config, length) for length in lengths}
+    form = form_of(wrappers, rotary, tmp_path)
+    wanted = [(1, 12), (8, 12), (1, 24), (8, 24)]
+    assert [(call["ar"], call["context_length"]) for call in form["calls"]] == wanted
+    reference = lengths[24].reference(TOKENS)
+    np.testing.assert_allclose(logits_of(tmp_path), reference, atol=0.02 * np.abs(reference).max())
+
+
+def logits_of(folder: Path) -> np.ndarray:
+    """What a program computes that has only the form and ONNX Runtime."""
+    out, tokens = folder / "logits.npy", ",".join(map(str, TOKENS))
     libraries = map(str, map(library_path, ("onnxruntime_providers_qnn", "QnnHtp")))
-    subprocess.run(
-        [
-            sys.executable,
-            ort_program.__file__,
-            str(tmp_path),
-            ",".join(map(str, TOKENS)),
-            str(out),
-            *libraries,
-        ],
-        check=True,
-        capture_output=True,
-        cwd=tmp_path,
-    )
-    np.testing.assert_array_equal(np.load(out), compiled.simulator().logits(TOKENS))
+    command = [sys.executable, ort_program.__file__, str(folder), tokens, str(out), *libraries]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    logits: np.ndarray = np.load(out)
+    return logits
 
 
 def test_graphs_that_share_a_binary(lowered: Callable[[str], Lowered], tmp_path: Path) -> None:
@@ -85,7 +93,7 @@ def test_graphs_that_share_a_binary(lowered: Callable[[str], Lowered], tmp_path:
     )
     folder = tmp_path / "bundle"
     folder.mkdir()
-    form = form_of(made, list(compiled.wrappers.values()), folder)
+    form = form_of(list(compiled.wrappers.values()), rotaries(made), folder)
     assert form["session_entries"]["ep.share_ep_contexts"] == "1"
     assert [(call["ar"], call["context_length"]) for call in form["calls"]] == [
         (1, made.context),

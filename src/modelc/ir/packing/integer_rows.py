@@ -48,8 +48,8 @@ def quantise_rows(values: NDArray[np.float32], form: IntegerForm) -> IntegerRows
         scales, multiples = _as_multiples(scales, (1 << form.scale_bits) - 1)
     ratios = blocks / block_scales(scales, multiples).reshape(-1, 1)
     round_to(ratios, form.lowest, form.highest)
-    codes = ratios.astype(np.int16 if form.bits > 8 else np.int8)
-    return IntegerRows(codes.reshape(rows, columns), scales, multiples)
+    codes: NDArray[Any] = ratios.reshape(values.shape).astype(f"i{max(form.bits // 8, 1)}")
+    return IntegerRows(codes, scales, multiples)
 
 
 def block_scales(

@@ -77,9 +77,9 @@ def _check_boundaries(model: ir.Model, graphs: Sequence[ir.Model]) -> None:
     """Only one value may cross: Genie hands nothing else on."""
     outside = {value.name for value in [*model.graph.inputs, *model.graph.outputs]}
     made: set[str | None] = set()
-    for graph in graphs:
+    for index, graph in enumerate(graphs):
         taken = {value.name for value in graph.graph.inputs} - outside
-        if taken != made:
+        if taken != made or len(taken) != min(index, 1):
             raise ModelcError(
                 f"between two parts crosses {sorted(map(str, made | taken))}, not one hidden state",
                 where=Where(graph=graph.graph.name or ""),

@@ -74,7 +74,8 @@ def _scaled(node: ir.Node, known: Known, cache: IntegerType) -> Found:
     (source, factor), (result,) = _inputs(node), node.outputs
     given, made = known.get(str(source.name)), known.get(str(result.name))
     constant = factor.const_value.numpy() if factor.const_value is not None else np.zeros(2)
-    if constant.size == 1 and (times := float(constant.reshape(()))) > 0:
+    if constant.size == 1 and (number := float(constant.reshape(()))) > 0:
+        times = 1 / number if node.op_type == "Div" else number
         if given:
             yield result, Encoding(given.scale * times, given.zero_point, given.dtype)
         elif made:
@@ -84,12 +85,16 @@ def _scaled(node: ir.Node, known: Known, cache: IntegerType) -> Found:
         yield result, symmetric(_limit(given) * _limit(table), "uint16")
 
 
-def _masked(node: ir.Node, known: Known, cache: IntegerType) -> Found:
-    """Scores' own range, and below it just enough room for hidden ones to vanish."""
-    (result,) = node.outputs
-    scores = known.get(str(_inputs(node)[0].name))
-    if str(result.name).endswith(".masked") and scores:
+def _added(node: ir.Node, known: Known, cache: IntegerType) -> Found:
+    """Masked scores: their own range, and below it just enough room for hidden ones to vanish.
+    A product to which a bias is added, which AIMET sees as one: the sum's range without it."""
+    (left, right), (result,) = _inputs(node), node.outputs
+    if str(result.name).endswith(".masked") and (scores := known.get(str(left.name))):
         yield result, from_range(scores.minimum - HIDDEN_BELOW, scores.maximum, "uint16")
+    elif right.const_value is not None and (total := known.get(str(result.name))):
+        bias = right.const_value.numpy()
+        low, high = total.minimum - float(bias.max()), total.maximum - float(bias.min())
+        yield left, from_range(low, high, total.dtype)
 
 
 def _from_0_to_1(node: ir.Node, known: Known, cache: IntegerType) -> Found:
@@ -106,8 +111,9 @@ def _mask(node: ir.Node, known: Known, cache: IntegerType) -> Found:
 
 
 RULES: Final[Mapping[str, Callable[[ir.Node, Known, IntegerType], Found]]] = {
-    "Add": _masked,
+    "Add": _added,
     "Concat": _joined,
+    "Div": _scaled,
     "Gather": _moved,
     "Mul": _scaled,
     "Reshape": _moved,

@@ -7,7 +7,7 @@ signed tensor of b bits has the offset -2^(b-1).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -51,21 +51,26 @@ class TensorEncoding:
         """Return the bits that one value takes in the file that ships."""
         return self.compressed_bits or self.bits
 
+    @property
+    def centred(self) -> bool:
+        """Whether 0 is the middle code everywhere, so that scales alone say the encoding."""
+        return bool((self.offsets == -(1 << self.bits - 1)).all())
+
     def by_channel(self, channels: int) -> np.ndarray:
         """Return the scales of a matrix of so many output channels, float32 [channels] or
         [channels, blocks]; lpbq's multiplied out, one for the whole repeated.
 
         Raises:
-            ValueError: their number is not a multiple of `channels`.
+            ValueError: it isn't centred, or the scales are not a multiple of `channels`.
         """
-        scales = self.scales
+        if not self.centred:
+            raise ValueError("scales without their offsets")
         if self.granularity == "tensor":
-            scales = np.repeat(scales, channels)
+            return np.repeat(self.scales, channels).astype(np.float32)
+        scales = self.scales.reshape(channels, -1)
         if self.block_scales is not None:
-            scales = scales.reshape(channels, 1) * self.block_scales.reshape(channels, -1)
-        if self.granularity in ("tensor", "channel"):
-            return scales.reshape(channels).astype(np.float32)
-        return scales.reshape(channels, -1).astype(np.float32)
+            scales = scales * self.block_scales.reshape(channels, -1)
+        return (scales if self.block_size else scales.reshape(channels)).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,4 +130,28 @@ def from_activation(encoding: Encoding) -> TensorEncoding:
         False,
         np.array([encoding.scale], np.float64),
         np.array([offset], np.int64),
+    )
+
+
+def from_scales(scales: np.ndarray, bits: int, block_size: int = 0) -> TensorEncoding:
+    """Return the centred encoding of a matrix with scales [channels] or [channels, blocks]."""
+    flat = np.asarray(scales, np.float64).ravel()
+    offsets = np.full(flat.size, -(1 << bits - 1), np.int64)
+    granularity: Granularity = "block" if block_size else "channel"
+    return TensorEncoding(granularity, bits, True, flat, offsets, block_size)
+
+
+def from_low_power_blocks(
+    scales: np.ndarray, factors: np.ndarray, bits: int, block_size: int
+) -> TensorEncoding:
+    """Return the encoding of a matrix of `bits` with a scale per channel [channels] and a whole
+    factor per block [channels, blocks], which multiplies to codes of twice the bits (lpbq)."""
+    wide = from_scales(scales, 2 * bits)
+    blocks = np.asarray(factors, np.int64).ravel()
+    return replace(
+        wide,
+        granularity="lpbq",
+        block_size=block_size,
+        compressed_bits=bits,
+        block_scales=blocks,
     )

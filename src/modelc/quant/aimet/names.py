@@ -124,8 +124,9 @@ def foreign_names(canonical: Iterable[str], layers: int, found: Iterable[str]) -
         add(name, Target(name))
     for foreign, name in MODEL.items():
         add(foreign, Target(name))
-    for operator in LINEAR_OPERATORS:
-        add_first(f"lm_head/{operator}_output_0", "lm_head", "logits")
+    for operator, ends in LINEAR_OPERATORS.items():
+        names = [f"lm_head{end}" for end in ends]
+        add_first(f"lm_head/{operator}_output_0", *names, "logits")
     forms = _attention_forms(found)
     for layer in range(layers):
         module = f"model.layers.{layer}"

@@ -33,8 +33,8 @@ class Genie:
 
     Args:
         model: what the shipped configuration is made of.
-        twins: the twin binaries of all parts and AR lengths, which stand in for `model.binaries`;
-            each is called after its graph.
+        twins: the twin binaries of all parts, AR lengths and context lengths, which stand in for
+            `model.binaries`; each is called after its graph.
         tokenizer: path of tokenizer.json.
         timeout_s: for one call.
     """

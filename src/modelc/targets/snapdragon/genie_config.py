@@ -33,11 +33,11 @@ class GenieModel:
     Attributes:
         binaries: context binaries in the order of the parts, relative to where Genie is started.
         tokenizer: path of tokenizer.json, relative likewise.
+        context_length: the longest, if the binaries have graphs for several.
         eos_ids: tokens that end an answer. If one did not end by itself, Genie reads the first of
             them before the dialog's next prompt, so it must be a real token.
         bos_id: token that Genie puts before every prompt of a dialog, even if the prompt's text
-            begins with it. None for models without one, and where prompts come formatted by a chat
-            template that writes it.
+            begins with it; None for no token (see `genie_prompt.genie_bos`).
         rope_theta, rotary: the rotary embedding; `rotary` has all scaling in it.
     """
 

@@ -25,6 +25,9 @@ from modelc.targets.snapdragon.rotary import Rotary
 
 Samples = Mapping[str, np.ndarray]
 
+SECONDS_PER_MAC: Final = 1e-9
+SECONDS_PER_WEIGHT: Final = 26e-9
+
 LEAST_DB: Final = 30.0
 """What simulator and CPU have in common at least; where the graph is right it is 36 to 70."""
 
@@ -51,9 +54,9 @@ class Trial:
 
 
 def trials(
-    models: Mapping[str, Path], samples: Samples, rotary: Rotary, most_macs: int
+    models: Mapping[str, Path], samples: Samples, rotary: Rotary, most_seconds: float
 ) -> dict[str, Trial]:
-    """Return a trial of each graph that takes at most so many multiply-adds in a call.
+    """Return a trial of each graph for which the simulator takes at most so long.
 
     Args:
         models: a lowered graph's file by its name.
@@ -62,9 +65,17 @@ def trials(
     made = {}
     for name, model in models.items():
         with Host(model) as host:
-            if host.macs <= most_macs:
-                made[name] = _trial(parse(name), host, samples, rotary)
+            key = parse(name)
+            if simulator_seconds(host.macs, key.ar) <= most_seconds:
+                made[name] = _trial(key, host, samples, rotary)
     return made
+
+
+def simulator_seconds(macs: int, ar: int) -> float:
+    """Return about how long the simulator takes for a call, measured with decoder layers of 60
+    million weights: most of it goes by the weights, not by the
+    tokens that they are multiplied with."""
+    return macs * (SECONDS_PER_MAC + SECONDS_PER_WEIGHT / ar)
 
 
 def _trial(key: GraphKey, host: Host, samples: Samples, rotary: Rotary) -> Trial:

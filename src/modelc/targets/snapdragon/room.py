@@ -1,7 +1,7 @@
 """How much Genie reads and writes in a context, measured with Genie 1.21.
 
 A call of an AR-n graph may not leave more tokens in the cache than the graph has slots for past
-ones: context length - n.
+ones: context length - n. Of several context lengths the longest counts.
 """
 
 from __future__ import annotations

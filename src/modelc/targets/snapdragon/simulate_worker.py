@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,15 +102,23 @@ def _decoder(job: dict[str, Any]) -> Decoder:
 
 
 def _load(wrapper: Path) -> Callable[[Arrays], Arrays]:
-    mark = LogMark(LOG)
-    try:
-        session = open_session(wrapper)
-    except Exception as error:  # the provider raises many types; all mean the same
-        found = explain(mark.text(), error, graph=wrapper.stem, modules={})
-        found.where = Where(graph=wrapper.stem, path=str(wrapper))
-        raise found from error
-    names = [output.name for output in session.get_outputs()]
-    return lambda feed: dict(zip(names, session.run(names, dict(feed)), strict=True))
+    """Return what runs a graph; the graph is loaded when it first runs, for not all of them do."""
+
+    @cache
+    def session() -> Any:
+        mark = LogMark(LOG)
+        try:
+            return open_session(wrapper)
+        except Exception as error:  # the provider raises many types; all mean the same
+            found = explain(mark.text(), error, graph=wrapper.stem, modules={})
+            found.where = Where(graph=wrapper.stem, path=str(wrapper))
+            raise found from error
+
+    def run(feed: Arrays) -> Arrays:
+        names = [output.name for output in session().get_outputs()]
+        return dict(zip(names, session().run(names, dict(feed)), strict=True))
+
+    return run
 
 
 if __name__ == "__main__":

@@ -1,0 +1,66 @@
+"""How many parts a decoder is cut into, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.tiny_source import tiny_config, tiny_source
+
+from modelc.decoder.parts import DecoderPart
+from modelc.errors import BadInput
+from modelc.pipeline.part_sizes import HOST_BASE, HTP_LIMIT, Sizes, choose_parts
+
+GB = 1_000_000_000
+
+
+def sizes(folder: Path, bits: float = 8, kv: int = 0) -> Sizes:
+    model = tiny_source(tiny_config(), folder / "weights.bin", False)
+    return Sizes(model, lambda name: bits, kv, 0)
+
+
+def test_a_part_takes_what_its_weights_do(tmp_path: Path) -> None:
+    found = sizes(tmp_path, bits=4, kv=1000)
+    config, layers = found.model.config, tiny_config().layers
+    whole = found.part(DecoderPart(0, layers, embedding=True, head=True))
+    weights = sum(found.elements.values())
+    assert whole.weights == pytest.approx(weights / 2, abs=100)
+    assert whole.kv_cache == layers * 1000
+    embedding = found.part(DecoderPart(0, 0, embedding=True))
+    assert embedding.weights == config.vocab_size * config.hidden_size // 2
+    assert embedding.kv_cache == 0
+
+
+def test_a_small_model_is_one_part(tmp_path: Path) -> None:
+    chosen = choose_parts(sizes(tmp_path), 8 * GB, 2)
+    assert [str(part) for part in chosen.parts] == ["embedding + layers 0-1 + head"]
+
+
+def test_the_device_makes_parts(tmp_path: Path) -> None:
+    """Two layers' caches are too much for one context."""
+    chosen = choose_parts(sizes(tmp_path, kv=HTP_LIMIT * 2 // 3), 8 * GB, 2)
+    assert [str(part) for part in chosen.parts] == ["embedding", "layer 0", "layer 1 + head"]
+    assert "of 3.50 GB on the device" in chosen.why
+
+
+def test_memory_here_makes_parts(tmp_path: Path) -> None:
+    found = sizes(tmp_path)
+    whole = found.part(DecoderPart(0, 2, embedding=True, head=True)).host
+    chosen = choose_parts(found, whole - 1, 1)
+    assert len(chosen.parts) > 1
+    assert max(found.part(part).host for part in chosen.parts) < whole
+
+
+def test_memory_for_one_at_a_time_or_less(tmp_path: Path) -> None:
+    """More parts don't help where the base or the largest module decides."""
+    found = sizes(tmp_path)
+    smallest = max(found.part(part).host for part in found.cut(4))
+    assert "compiling it" in choose_parts(found, HOST_BASE // 2, 2).why
+    least = choose_parts(found, HOST_BASE // 2, 2).parts
+    assert max(found.part(part).host for part in least) == smallest
+
+
+def test_a_layer_too_large_for_any_context(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="a single layer, the embedding or the head") as caught:
+        choose_parts(sizes(tmp_path, kv=HTP_LIMIT + 1), 64 * GB, 2)
+    assert "--context-length" in caught.value.hint
