@@ -71,7 +71,7 @@ def _write(path: Path, shape: Shape, kind: str) -> None:
         name = names.get_name(weight.name, (".weight",))
         assert name is not None
         if len(weight.shape) == 1:
-            writer.add_tensor_info(f"{name}", weight.shape, f32, weight.shape[0] * 4)
+            writer.add_tensor_info(name, weight.shape, f32, weight.shape[0] * 4)
         else:
             row_bytes = weight.shape[1] // BLOCK * block_bytes
             packed = (weight.shape[0], row_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelc.errors import BadInput
-from modelc.quant.overrides import weight_kinds
+from modelc.quant.overrides import check_architecture, weight_kinds
 from modelc.quant.schemes import SCHEMES
 
 MODULES = {
@@ -76,3 +76,14 @@ def test_kinds_that_do_not_fit_are_named_with_their_module(
 def test_a_float_scheme_has_nothing_to_override() -> None:
     with pytest.raises(BadInput, match="the scheme fp16 has no kinds of weights"):
         weight_kinds(MODULES, SCHEMES["fp16"], {"lm_head": "w8"})
+
+
+def test_kinds_that_a_chipset_does_not_take() -> None:
+    kinds = weight_kinds(MODULES, SCHEMES["w4a16_b32"], {"lm_head": "w16"})
+    check_architecture(kinds, 73)
+    with pytest.raises(BadInput, match=r"HTP v69 does not take weights of kind w16 \(lm_head\)"):
+        check_architecture(kinds, 69)
+    with pytest.raises(BadInput, match=r"w4_b32 \(model\.layers\.\S+\), w16") as caught:
+        check_architecture(kinds, 68)
+    assert "it takes w8, w4, w4_lpbq" in caught.value.hint
+    check_architecture(weight_kinds(MODULES, SCHEMES["w4a16_lpbq"], {}), 68)

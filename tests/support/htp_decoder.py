@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.decoder.builder import build_decoder
+from modelc.decoder.check import linear_shapes
 from modelc.decoder.config import DecoderSource
 from modelc.decoder.parts import DecoderPart
 from modelc.ir.encodings import Encoding
@@ -21,6 +22,7 @@ from modelc.passes.htp.quantised_weights import weight_encoding
 from modelc.passes.htp.split import split_decoder
 from modelc.passes.pipelines import build_pipeline
 from modelc.quant.calibrate import activation_encodings, gather_ranges
+from modelc.quant.overrides import weight_kinds
 from modelc.quant.schemes import SCHEMES, Scheme
 from modelc.reference.stream import StreamedReference
 from modelc.targets.snapdragon.chipsets import Chipset, find_chipset
@@ -31,6 +33,7 @@ from support.htp_graphs import Boundary, boundary, session
 
 ARS = (8, 1)
 CHIPSET = "snapdragon-8-elite"
+ROWS = {**SCHEMES, "w8a16, kv16": replace(SCHEMES["w8a16"], kv="uint16")}
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,14 @@ class Lowered:
 def lower(
     source: DecoderSource, context: int, scheme: str, folder: Path, ars: Sequence[int] = ARS
 ) -> Lowered:
-    """Lower a source; w8a16's ranges come from random tokens."""
-    encodings = choose_encodings(source, context, SCHEMES[scheme])
+    """Lower a source; the ranges of quantised schemes come from random tokens."""
+    encodings = choose_encodings(source, context, ROWS[scheme])
+    shapes = {"model.embed_tokens": (source.config.vocab_size, source.config.hidden_size)}
+    kinds = weight_kinds(shapes | dict(linear_shapes(source.config)), ROWS[scheme], {})
     models, files = {}, {}
     folder.mkdir(parents=True, exist_ok=True)
     for ar in ars:
-        quantised = {"encodings": encodings} if encodings else {}
+        quantised = {"encodings": encodings, "weights": kinds} if encodings else {}
         row = "htp-quantised" if encodings else "htp-float"
         passes = build_pipeline(row, {**quantised, "ar": ar, "context_length": context})
         models[ar], _ = run_passes(build_decoder(source, context), passes, graph=f"ar{ar}")

@@ -54,7 +54,9 @@ else:
     assert [name for row in config["graphs"] for name in row["graph_names"]] == graphs
     for library in (value("model"), value("backend")):
         Path(library).read_bytes()
-    Path(value("output_dir"), value("binary_file") + ".bin").write_text(" ".join(graphs))
+    binary = Path(value("output_dir"), value("binary_file") + ".bin")
+    ready = Path({binaries!r}, binary.name)
+    binary.write_bytes(ready.read_bytes() if ready.is_file() else " ".join(graphs).encode())
 """
 
 
@@ -69,8 +71,17 @@ def _numbers(release: str) -> tuple[int, ...]:
     return tuple(map(int, release.split(".")))
 
 
-def make_sdk(root: Path, release: str = "2.39.0", record: Path | None = None) -> Path:
-    """Write an SDK of doubles; what they are called with goes to `record`."""
+def make_sdk(
+    root: Path,
+    release: str = "2.39.0",
+    record: Path | None = None,
+    binaries: Path = Path("none"),
+) -> Path:
+    """Write an SDK of doubles; what they are called with goes to `record`.
+
+    The generator gives out the file in `binaries` that is called as its own would be, if there is
+    one: a context binary of the same graphs, which no double could make.
+    """
     for folder in (f"bin/{HOST}", f"lib/{HOST}", "lib/python"):
         (root / folder).mkdir(parents=True)
     for name in LIBRARIES:
@@ -84,6 +95,7 @@ def make_sdk(root: Path, release: str = "2.39.0", record: Path | None = None) ->
                 options=documented(tool, release),
                 variables=VARIABLES,
                 record=str(record or root / "record.jsonl"),
+                binaries=str(binaries),
             )
         )
         program.chmod(0o755)

@@ -24,7 +24,7 @@ def step_command(
         list[Path] | None,
         typer.Argument(help="The graphs that the step before made.", show_default=False),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for results.")] = Path(),
     target: options.Target = None,
     quant: options.Quant = None,
     context_length: options.ContextLength = None,

@@ -65,7 +65,9 @@ def _balanced(costs: Sequence[int], count: int) -> tuple[int, ...]:
         raise ValueError(f"{len(costs)} modules can't be cut into {count}")
     total = [0, *accumulate(costs)]
     # best[end]: the dearest run's cost and the ends, of the first modules in so many runs.
-    best = {end: (total[end], (end,)) for end in range(1, len(costs) + 1)}
+    best: dict[int, tuple[int, tuple[int, ...]]] = {
+        end: (total[end], (end,)) for end in range(1, len(costs) + 1)
+    }
     for runs in range(2, count + 1):
         best = {
             end: min(

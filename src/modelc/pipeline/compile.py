@@ -17,7 +17,7 @@ from modelc.pipeline.explain import Reason, explain
 from modelc.pipeline.job import Job, make_job
 from modelc.pipeline.limits import Limits
 from modelc.pipeline.memory import PeakMemory
-from modelc.pipeline.plans import describe, draft_bundle, make_plan
+from modelc.pipeline.plans import check_requirements, describe, draft_bundle, make_plan
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.sources import Sources
 from modelc.pipeline.steps import IR, VERIFICATION
@@ -82,6 +82,7 @@ def compile_source(
     """
     start = time.perf_counter()
     job = make_job(source, recipe)
+    check_requirements(job)
     destination = output or Path(default_output(job))
     check_destination(destination)
     if dump_ir is not None:

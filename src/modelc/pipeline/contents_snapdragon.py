@@ -11,22 +11,28 @@ from modelc.bundle.write import FromFile
 from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.family import Contents
 from modelc.pipeline.job import Job
+from modelc.pipeline.plan_sdk import SCRIPT_STEP, uses_sdk
+from modelc.pipeline.recipe import Format
 from modelc.pipeline.steps_binaries import INFO, PROOF
 from modelc.pipeline.store import Entry
+from modelc.targets.snapdragon.graph_names import parse
 
 TWINS: Final = "twins"
+DLC: Final = "dlc"
 
 
 def ships(job: Job) -> tuple[str, ...]:
     """Return the steps whose files go into the bundle."""
     plan = decoder_job(job)
-    stages = ["generate_context_binary"]
-    if "dlc" in job.recipe.format:
-        stages.append("convert")
-    steps = [f"{stage}.{place}" for stage in stages for place in plan.layout.places]
+    stages = {stage for name in job.recipe.format for stage in _STAGES[name]}
+    if uses_sdk(job) and plan.quantised and "convert" in stages:
+        stages = stages - {"convert"} | {"quantize"}  # there it comes after
+    steps = [f"{stage}.{place}" for stage in sorted(stages) for place in plan.layout.places]
     if job.recipe.keep_twins:
         steps += [f"twin.{name}" for place in plan.layout.places for name in plan.graphs(place)]
-    return ("describe_binaries", *(("encodings",) if plan.quantised else ()), *steps)
+    if uses_sdk(job):
+        steps.append(SCRIPT_STEP)
+    return ("describe_binaries", "attention", *(("encodings",) if plan.quantised else ()), *steps)
 
 
 def contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
@@ -38,14 +44,29 @@ def contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
             folder = _FOLDERS.get(name.partition(".")[0], "")
             files |= _files(entry, folder)
     graphs = tuple(
-        Graph(graph["name"], binary, _tensors(graph["inputs"]), _tensors(graph["outputs"]))
+        Graph(
+            graph["name"],
+            binary if binary in files else f"{DLC}/{parse(graph['name']).name}.dlc",
+            _tensors(graph["inputs"]),
+            _tensors(graph["outputs"]),
+        )
         for binary, info in infos.items()
         for graph in info["graphs"]
     )
     return files, graphs
 
 
-_FOLDERS: Final = {"twin": f"{TWINS}/", "convert": "dlc/"}
+_STAGES: Final[Mapping[Format, tuple[str, ...]]] = {
+    "genie": ("generate_context_binary",),
+    "ort": ("generate_context_binary",),
+    "dlc": ("convert",),
+}
+_FOLDERS: Final = {
+    "twin": f"{TWINS}/",
+    "convert": f"{DLC}/",
+    "quantize": f"{DLC}/",
+    SCRIPT_STEP: "sdk/",
+}
 # What describe_binaries joins of all parts, or leaves out.
 _ONE_PART: Final = (INFO, PROOF)
 

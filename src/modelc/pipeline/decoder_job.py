@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from modelc.decoder.config import DecoderConfig
+from modelc.errors import BadInput, Where
 from modelc.frontends import read_model
 from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
 from modelc.ir.stored import tensor_shape
@@ -18,8 +19,9 @@ from modelc.pipeline.limits import usable_cores
 from modelc.pipeline.memory import free_memory
 from modelc.pipeline.part_sizes import Choice, PartSize, Sizes, choose_parts, layer_activations
 from modelc.pipeline.plan_check import check_plan
+from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.steps import DEFAULT_CONTEXT
-from modelc.quant.overrides import EMBEDDING, HEAD, weight_kinds
+from modelc.quant.overrides import EMBEDDING, HEAD, check_architecture, weight_kinds
 from modelc.targets.snapdragon.chipsets import Chipset
 
 LARGE: Final = 50_000_000  # numbers in a model, above which steps are processes of their own
@@ -98,6 +100,8 @@ def decoder_job(job: Job) -> DecoderJob:
     if config.tied_head:
         shapes[HEAD] = shapes[EMBEDDING]
     kinds = weight_kinds(shapes, job.scheme, recipe.overrides)
+    check_architecture(kinds, int(job.target.chipset.htp_arch.removeprefix("v")))
+    _check_dlc(recipe, kinds)
     kv = f"uint{recipe.kv_bits}" if recipe.kv_bits else job.scheme.kv
     kv_bytes = 1 if kv == "uint8" else 2
     grouped = recipe.attention == "grouped"
@@ -118,6 +122,18 @@ def decoder_job(job: Job) -> DecoderJob:
         layout=Layout(recipe.ar, lengths, choice.parts, grouped, choice.why),
         canonical_length=_canonical_length(config, max(lengths)),
     )
+
+
+def _check_dlc(recipe: Recipe, kinds: Mapping[str, str]) -> None:
+    """The DLC's writer loses scales of blocks: what it writes crashes whatever reads it."""
+    forms = {m: MATRIX_KINDS[kind] for m, kind in kinds.items() if kind in MATRIX_KINDS}
+    lost = [module for module, form in forms.items() if form.block and not form.scale_bits]
+    if "dlc" in recipe.format and lost:
+        raise BadInput(
+            f"a DLC can't hold the float scales of blocks that {len(lost)} modules have",
+            where=Where(module=lost[0]),
+            hint="use --quant w4a16 or w4a16_lpbq, or leave --format dlc out",
+        )
 
 
 def _choose(job: Job, sizes: Sizes) -> Choice:

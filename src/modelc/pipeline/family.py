@@ -23,6 +23,8 @@ class Family:
 
     Attributes:
         canonical_length: context that the canonical graph is built for; 0 is the model's own.
+        requires: raises Missing if a compile needs something that this machine lacks; a plan can
+            be made and shown without it.
         stages: what there is to say of named groups of steps and their files, for `--dry-run`.
         steps: those between `canonical` and `verify`.
         runs_on: names of the steps whose results the runtime loads.
@@ -36,6 +38,7 @@ class Family:
     """
 
     canonical_length: Callable[[Job], int]
+    requires: Callable[[Job], None]
     stages: Callable[[Job, Plan], dict[str, Any]]
     steps: Callable[[Job], tuple[Step, ...]]
     runs_on: Callable[[Job], tuple[str, ...]]

@@ -79,6 +79,7 @@ def _graph(path: Path) -> Graph:
 
 CPU: Final = Family(
     canonical_length=lambda job: max(job.recipe.context_length, default=0),
+    requires=lambda job: None,
     stages=lambda job, plan: {"stages": []},
     steps=_steps,
     runs_on=lambda job: ("lower",),

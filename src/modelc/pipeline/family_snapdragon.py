@@ -22,6 +22,16 @@ from modelc.pipeline.exported import tells_of_weights
 from modelc.pipeline.family import Family
 from modelc.pipeline.job import CALIBRATION_TEXT, ENCODINGS_FILE, Job
 from modelc.pipeline.layout import lengths_name
+from modelc.pipeline.plan import Plan
+from modelc.pipeline.plan_sdk import (
+    SDK_STAGES,
+    require_sdk,
+    script_step,
+    sdk_order,
+    sdk_release,
+    sdk_steps,
+    uses_sdk,
+)
 from modelc.pipeline.stages import describe_stages
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps import CONFIG
@@ -48,10 +58,12 @@ def _steps(job: Job) -> tuple[Step, ...]:
     library_path("QnnHtp")  # says at once, and with a hint, if the compiler is not here
     plan = decoder_job(job)
     return (
-        _samples(job, plan),
+        *(() if uses_sdk(job) else (_samples(job, plan),)),  # for proofs, which it has none of
         *(_calibration(job, plan) if plan.quantised else ()),
         *_graph_steps(job, plan),
+        _attention(plan),
         *(step for place in plan.layout.places for step in _part_steps(job, plan, place)),
+        *((script_step(plan, _chip(plan)),) if uses_sdk(job) else ()),
         Step(
             "describe_binaries",
             f"{_HERE}.steps_binaries:describe_binaries",
@@ -139,10 +151,31 @@ def _graph_steps(job: Job, plan: DecoderJob) -> list[Step]:
     return steps
 
 
+def _attention(plan: DecoderJob) -> Step:
+    """One layer in both forms of attention; the part that holds the first layer says its size."""
+    place = plan.layout.with_heads[0]
+    name = lengths_name(*plan.layout.lengths[0])
+    return Step(
+        "attention",
+        f"{_HERE}.steps_attention:compare_attention",
+        options={
+            "chipset": plan.chipset.name,
+            "fp16": not plan.quantised,
+            "graph": name,
+            "layers": plan.config.layers,
+            "weights": plan.kinds_of(place),
+        },
+        inputs=(f"prepare_exports.{name}", *(("encodings",) if plan.quantised else ())),
+        reads=(SOURCE,),
+        tools=TOOLS,
+        **_compiles(plan, place),
+    )
+
+
 def _part_steps(job: Job, plan: DecoderJob, place: str) -> list[Step]:
     """Steps for one part, of all its lengths."""
     layout, graphs = plan.layout, plan.graphs(place)
-    quantize = f"quantize.{place}"
+    quantize = f"{'lowered' if uses_sdk(job) else 'quantize'}.{place}"
     stage = "split_model" if layout.grouped or place not in layout.with_heads else "mha_to_sha"
     origin = {name: f"{stage}.{lengths_name(*size)}" for name, size in graphs.items()}
     chip = {**_chip(plan), "graphs": list(graphs)}
@@ -161,16 +194,21 @@ def _part_steps(job: Job, plan: DecoderJob, place: str) -> list[Step]:
             transient=True,
             **_computes(plan, 2 * plan.size(place).weights),
         ),
-        Step(
-            f"generate_context_binary.{place}",
-            f"{_HERE}.steps_binaries:generate_context_binary",
-            options={**chip, "part": place, "most_seconds": MOST_SECONDS},
-            inputs=("import", "samples", quantize),
-            tools=TOOLS,
-            **_compiles(plan, place),
-        ),
     ]
-    if "dlc" in job.recipe.format:
+    if uses_sdk(job):
+        steps += sdk_steps(plan, place, origin, _chip(plan), _compiles(plan, place), TOOLS)
+    else:
+        steps.append(
+            Step(
+                f"generate_context_binary.{place}",
+                f"{_HERE}.steps_binaries:generate_context_binary",
+                options={**chip, "part": place, "most_seconds": MOST_SECONDS},
+                inputs=("import", "samples", quantize),
+                tools=TOOLS,
+                **_compiles(plan, place),
+            )
+        )
+    if "dlc" in job.recipe.format and not uses_sdk(job):
         steps.append(
             Step(
                 f"convert.{place}",
@@ -201,7 +239,7 @@ def _part_steps(job: Job, plan: DecoderJob, place: str) -> list[Step]:
                 f"rehearse.{place}",
                 f"{_HERE}.steps_rehearse:run_part",
                 options={
-                    "part": place,
+                    "lowered": quantize,
                     "before": before,
                     "graphs": list(graphs),
                     "context_length": max(layout.context_lengths),
@@ -211,7 +249,7 @@ def _part_steps(job: Job, plan: DecoderJob, place: str) -> list[Step]:
                     "reference",
                     quantize,
                     *((f"rehearse.{before}",) if before else ()),
-                ),  # fmt: skip
+                ),
                 tools=("onnxruntime",),
                 **_computes(plan, plan.size(place).host),
             )
@@ -271,7 +309,14 @@ def _settings(job: Job) -> dict[str, Any]:
         "context_length": max(plan.layout.context_lengths),
         "parts": parts,
         "why_parts": plan.layout.why,
+        **({"toolchain": sdk_release()} if uses_sdk(job) else {}),
     }
+
+
+def _stages(job: Job, plan: Plan) -> dict[str, Any]:
+    if uses_sdk(job):
+        return describe_stages(decoder_job(job), plan, SDK_STAGES, sdk_order())
+    return describe_stages(decoder_job(job), plan)
 
 
 def _files_of_steps(folders: Mapping[str, Path]) -> dict[str, Path]:
@@ -306,7 +351,8 @@ def _files_of_bundle(folder: Path, manifest: Manifest) -> dict[str, Path]:
 
 SNAPDRAGON: Final = Family(
     canonical_length=lambda job: decoder_job(job).canonical_length,
-    stages=lambda job, plan: describe_stages(decoder_job(job), plan),
+    requires=require_sdk,
+    stages=_stages,
     steps=_steps,
     runs_on=_runs_on,
     ships=ships,

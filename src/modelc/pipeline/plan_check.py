@@ -96,6 +96,14 @@ def _fp16(
             yield f"the scheme fp16 has no use for the option {name}", "leave it out"
 
 
+def _formats(
+    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
+) -> Iterator[Problem]:
+    for name, count in Counter(recipe.format).items():
+        if count > 1:
+            yield f"the format {name} is asked for {count} times", "name each format once"
+
+
 def _windows(
     recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
 ) -> Iterator[Problem]:
@@ -108,5 +116,24 @@ def _windows(
         )
 
 
+def _toolchain(
+    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
+) -> Iterator[Problem]:
+    if recipe.toolchain == "sdk" and "ort" in recipe.format:
+        yield (
+            "the SDK's tools write no models for ONNX Runtime",
+            "leave out --format ort, or --toolchain sdk",
+        )
+
+
 Check = Callable[[Recipe, DecoderConfig, tuple[int, ...], bool], Iterator[Problem]]
-_CHECKS: Final[tuple[Check, ...]] = (_each_once, _one_by_one, _room, _splits, _fp16, _windows)
+_CHECKS: Final[tuple[Check, ...]] = (
+    _each_once,
+    _one_by_one,
+    _room,
+    _splits,
+    _toolchain,
+    _fp16,
+    _formats,
+    _windows,
+)

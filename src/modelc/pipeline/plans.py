@@ -35,6 +35,11 @@ IMPORTED: Final = "imported.encodings"
 _HERE = "modelc.pipeline.steps"
 
 
+def check_requirements(job: Job) -> None:
+    """Raise Missing if compiling a job needs something that this machine lacks."""
+    FAMILIES[job.target.family].requires(job)
+
+
 def make_plan(job: Job) -> Plan:
     """Return the steps that compile a job."""
     family = FAMILIES[job.target.family]

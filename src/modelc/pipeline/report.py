@@ -4,11 +4,13 @@ bundle: nothing in it depends on time."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from modelc.bundle.manifest import Manifest
+from modelc.bundle.markdown import table
 from modelc.bundle.write import FromFile
+from modelc.pipeline.report_snapdragon import snapdragon_sections
 
 REPORT: Final = "report.md"
 REQUANTISED: Final = "requantised.json"
@@ -40,7 +42,7 @@ def render_report(
         "",
         "## Checks",
         "",
-        *_table(
+        *table(
             ("check", "passed", "found"),
             (
                 (c["name"], "yes" if c["passed"] else "NO", c["detail"])
@@ -50,15 +52,16 @@ def render_report(
         "",
         "## Graphs",
         "",
-        *_table(
+        *table(
             ("graph", "file", "inputs", "outputs"),
             ((g.name, g.file, len(g.inputs), len(g.outputs)) for g in manifest.graphs),
         ),
         *_requantised(files.get(REQUANTISED)),
+        *snapdragon_sections(manifest, files),
         "",
         "## Made with",
         "",
-        *_table(("tool", "version"), sorted(manifest.tools.items())),
+        *table(("tool", "version"), sorted(manifest.tools.items())),
     ]
     return ("\n".join(lines) + "\n").encode()
 
@@ -78,7 +81,7 @@ def _requantised(file: FromFile | bytes | None) -> list[str]:
         "",
         "## Requantised weights",
         "",
-        *_table(
+        *table(
             ("weight", "from", "to", "relative error"),
             ((name, row["from"], _layout(row), row["relative_error"]) for name, row in worst),
         ),
@@ -87,10 +90,3 @@ def _requantised(file: FromFile | bytes | None) -> list[str]:
 
 def _layout(row: Mapping[str, Any]) -> str:
     return f"{row['bits']} bits, block {row['block_size']}"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    def line(cells: Iterable[object]) -> str:
-        return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"
-
-    return [line(columns), line("---" for _ in columns), *(line(row) for row in rows)]

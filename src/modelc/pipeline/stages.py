@@ -101,7 +101,9 @@ ORDER: Final = (
 )
 
 
-def describe_stages(job: DecoderJob, plan: Plan) -> dict[str, Any]:
+def describe_stages(
+    job: DecoderJob, plan: Plan, stages: Mapping[str, Stage] = STAGES, order: str = ORDER
+) -> dict[str, Any]:
     """Return `stages`, the rows of those that a plan has with how often each runs and its files,
     and `order`, a word about it."""
     layout = job.layout
@@ -127,7 +129,7 @@ def describe_stages(job: DecoderJob, plan: Plan) -> dict[str, Any]:
             "takes": dict(stage.takes(sizes)),
             "makes": dict(stage.makes(sizes)),
         }
-        for stage in STAGES.values()
+        for stage in stages.values()
         if counts[stage.name]
     ]
-    return {"stages": rows, "order": ORDER}
+    return {"stages": rows, "order": order}

@@ -57,8 +57,8 @@ def generate_context_binary(context: StepContext) -> None:
     the settings of its graphs, by the names that they have in the binary.
 
     Before it is closed, the compiler runs the graphs that are cheap enough on samples of the float
-    model's tensors, if there are any: proof.json says how close it came. binary.json says what was read back from
-    each binary, and the settings that the runtime needs with it.
+    model's tensors, if there are any: proof.json says how close it came. binary.json says what was
+    read back from each binary.
 
     Options: chipset, fp16, part, graphs (names), context_length (the longest), most_seconds (of
         the simulator, for a graph to be run).
@@ -78,9 +78,9 @@ def generate_context_binary(context: StepContext) -> None:
         info, proved = _compile(context, chosen, binary, prove="samples" in context.inputs)
         infos[binary] = to_json(info)
         proofs |= proved
-        _write_json(context.out / f"{Path(binary).stem}.json", _settings(context, info))
-    _write_json(context.out / INFO, infos)
-    _write_json(context.out / PROOF, proofs)
+        write_json(context.out / f"{Path(binary).stem}.json", binary_settings(context, info))
+    write_json(context.out / INFO, infos)
+    write_json(context.out / PROOF, proofs)
 
 
 def compile_twin(context: StepContext) -> None:
@@ -93,7 +93,7 @@ def compile_twin(context: StepContext) -> None:
     _compile(context, {name: lowered / f"{name}.onnx"}, f"{name}.bin", prove=False)
 
 
-def _settings(context: StepContext, info: BinaryInfo) -> dict[str, Any]:
+def binary_settings(context: StepContext, info: BinaryInfo) -> dict[str, Any]:
     """Return a binary's settings in the words of QNN's HTP backend; inputs and outputs lie in
     memory that the HTP shares."""
     from modelc.targets.snapdragon.chipsets import find_chipset
@@ -129,8 +129,8 @@ def describe_binaries(context: StepContext) -> None:
     for folder in folders:
         rows |= json.loads((folder / INFO).read_text())
         proofs |= json.loads((folder / PROOF).read_text())
-    _write_json(context.out / INFO, rows)
-    _write_json(context.out / PROOF, proofs)
+    write_json(context.out / INFO, rows)
+    write_json(context.out / PROOF, proofs)
     infos = {name: from_json(row) for name, row in rows.items()}
     check_chain(list(infos.values()))
     if "genie" in context.options["format"]:
@@ -151,6 +151,7 @@ def _write_genie_files(context: StepContext, binaries: list[str]) -> None:
         genie_config,
         genie_model,
     )
+    from modelc.targets.snapdragon.genie_prompt import SAMPLE_PROMPT, genie_bos, sample_prompt
 
     tokenizer = load_tokenizer(context.inputs["import"]).data
     model = genie_model(
@@ -158,14 +159,14 @@ def _write_genie_files(context: StepContext, binaries: list[str]) -> None:
         context_length=context.options["context_length"],
         binaries=binaries,
         eos_ids=tokenizer.eos_ids,
-        bos_id=tokenizer.bos_id if tokenizer.add_bos else None,
+        bos_id=genie_bos(tokenizer),
         tokenizer=TOKENIZER,
     )
     config = genie_config(model)
     check_genie_config(config, workdir=context.scratch / "genie")
-    _write_json(context.out / GENIE_CONFIG, config)
+    write_json(context.out / GENIE_CONFIG, config)
     extension = extension_config(find_chipset(context.options["chipset"]))
-    _write_json(context.out / EXTENSION_FILE, extension)
+    write_json(context.out / EXTENSION_FILE, extension)
 
 
 def _compile(
@@ -215,5 +216,6 @@ def _lengths(infos: Mapping[str, BinaryInfo]) -> set[int]:
     return {parse(graph.name).context_length for info in infos.values() for graph in info.graphs}
 
 
-def _write_json(path: Path, document: Any) -> None:
+def write_json(path: Path, document: Any) -> None:
+    """Write a small document."""
     path.write_text(json.dumps(document, indent=1) + "\n")

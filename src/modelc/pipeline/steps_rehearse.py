@@ -15,12 +15,13 @@ def run_part(context: StepContext) -> None:
     """Run one part's graphs on the verification text: rehearsal.npz with what the part gives in
     each call.
 
-    Options: part, before (the part before, or none), graphs (names), context_length (the longest).
+    Options: lowered (the step that made the graphs), before (the part before, or none), graphs
+        (names), context_length (the longest).
     """
     from modelc.pipeline.verify import load_reference
     from modelc.targets.snapdragon.rehearsal import load, rehearse, save
 
-    lowered = context.inputs[f"quantize.{context.options['part']}"]
+    lowered = context.inputs[context.options["lowered"]]
     before = context.options["before"]
     given = load(context.inputs[f"rehearse.{before}"] / REHEARSAL) if before else []
     tokens, _ = load_reference(context.inputs["reference"] / VERIFICATION_DATA)

@@ -50,6 +50,26 @@ def weight_kinds(
     return kinds
 
 
+def check_architecture(kinds: Mapping[str, str], htp_arch: int) -> None:
+    """Refuse kinds of weights that the compiler of an HTP architecture (79 for v79) doesn't take.
+
+    Raises:
+        BadInput: names each kind and a module that has it.
+    """
+    too_new = {
+        kind: module
+        for module, kind in kinds.items()
+        if module != EMBEDDING and MATRIX_KINDS[kind].since > htp_arch
+    }
+    if too_new:
+        listed = ", ".join(f"{kind} ({module})" for kind, module in too_new.items())
+        taken = [kind for kind, form in MATRIX_KINDS.items() if form.since <= htp_arch]
+        raise BadInput(
+            f"HTP v{htp_arch} does not take weights of kind {listed}",
+            hint=f"it takes {', '.join(taken)}: choose another scheme or other overrides",
+        )
+
+
 def _default(module: str, scheme: Scheme) -> str:
     if module == EMBEDDING:
         return scheme.embedding

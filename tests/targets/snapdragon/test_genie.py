@@ -26,7 +26,16 @@ GREEDY = Sampling()
 
 # One token, an AR, one more, and the most that Genie reads: 32 - 8 + 1.
 @pytest.mark.parametrize(
-    ("scheme", "length"), [("w8a16", 1), ("w8a16", 9), ("w8a16", 25), ("fp16", 8), ("fp16", 25)]
+    ("scheme", "length"),
+    [
+        ("w8a16", 1),
+        ("w8a16", 9),
+        ("w8a16", 25),
+        ("fp16", 8),
+        ("fp16", 25),
+        ("w4a16_lpbq", 9),
+        ("w8a16, kv16", 9),
+    ],
 )
 def test_greedy_tokens(scheme: str, length: int, tiny: Callable[[str], Any]) -> None:
     """As many as fit, to the context's end."""

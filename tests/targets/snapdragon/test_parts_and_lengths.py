@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 from support import random_models
 from support.htp_decoder import CHIPSET, compile_twin, lower_parts
@@ -17,7 +16,7 @@ from support.htp_decoder import CHIPSET, compile_twin, lower_parts
 from modelc.decoder.builder import build_decoder
 from modelc.decoder.config import DecoderSource
 from modelc.decoder.parts import DecoderPart
-from modelc.ir.genie import LOGITS, is_cache
+from modelc.ir.genie import LOGITS
 from modelc.quant.schemes import SCHEMES, Scheme
 from modelc.reference.stream import StreamedReference
 from modelc.targets.runtime import Sampling
@@ -36,24 +35,21 @@ pytest.importorskip("onnxruntime_qnn", reason="the simulator is not here")
 pytestmark = pytest.mark.simulator
 
 TOKENS = np.random.default_rng(6).integers(3, 384, 40).tolist()
-LONGEST = 40
+CONTEXTS = (24, 40)
+LONGEST = max(CONTEXTS)
 
 
 @dataclass(frozen=True)
 class Case:
     scheme: Scheme
-    contexts: tuple[int, ...]
     parts: tuple[DecoderPart, ...]
 
 
 EMBEDDING, HEAD = DecoderPart(0, 0, embedding=True), DecoderPart(2, 2, head=True)
 FIRST_HALF, SECOND_HALF = DecoderPart(0, 1, embedding=True), DecoderPart(1, 2, head=True)
 CASES = {
-    "w8a16": Case(SCHEMES["w8a16"], (24, LONGEST), (EMBEDDING, DecoderPart(0, 2), HEAD)),
-    "fp16": Case(SCHEMES["fp16"], (24, LONGEST), (FIRST_HALF, SECOND_HALF)),
-    "16-bit cache": Case(
-        replace(SCHEMES["w8a16"], kv="uint16"), (LONGEST,), (FIRST_HALF, SECOND_HALF)
-    ),
+    "w8a16": Case(SCHEMES["w8a16"], (EMBEDDING, DecoderPart(0, 2), HEAD)),
+    "fp16": Case(SCHEMES["fp16"], (FIRST_HALF, SECOND_HALF)),
 }
 
 
@@ -74,7 +70,7 @@ def compiled(
         case, folder = CASES[name], tmp_path_factory.mktemp("compiled")
         options = CompileOptions(fp16=case.scheme.activations == "float", finalization=1)
         chipset = find_chipset(CHIPSET)
-        graphs = lower_parts(source, case.parts, case.contexts, case.scheme, folder / "graphs")
+        graphs = lower_parts(source, case.parts, CONTEXTS, case.scheme, folder / "graphs")
         twins = [compile_twin(graph, folder / "twins", options, chipset) for graph in graphs]
         tokenizer = folder / "tokenizer.json"
         random_models.tokenizer().backend_tokenizer.save(str(tokenizer))
@@ -97,7 +93,7 @@ def compiled(
 # by AR-8 in the longer, and AR-1 goes on in the shorter), and the longest prompt: 40 - 8 + 1.
 @pytest.mark.parametrize(
     ("case", "length"),
-    [("w8a16", 1), ("w8a16", 18), ("w8a16", 33), ("fp16", 18), ("16-bit cache", 18)],
+    [("w8a16", 1), ("w8a16", 18), ("w8a16", 33), ("fp16", 18)],
 )
 def test_greedy_tokens(case: str, length: int, compiled: Callable[[str], Compiled]) -> None:
     """As many as fit, to the end of the longest context."""
@@ -143,7 +139,7 @@ def on_cpu(
         return np.stack(rows), step
 
 
-@pytest.mark.parametrize(("case", "least"), [("w8a16", 24), ("fp16", 45), ("16-bit cache", 24)])
+@pytest.mark.parametrize(("case", "least"), [("w8a16", 24), ("fp16", 45)])
 def test_logits(
     case: str, least: float, compiled: Callable[[str], Compiled], source: DecoderSource
 ) -> None:
@@ -152,9 +148,3 @@ def test_logits(
     expected = StreamedReference(build_decoder(source, LONGEST)).logits(TOKENS)
     for rows in (slice(0, 16), slice(16, 24), slice(24, 40)):
         assert sqnr_db(expected[rows], found[rows]) > least
-
-
-@pytest.mark.parametrize(("case", "dtype"), [("w8a16", "UINT8"), ("16-bit cache", "UINT16")])
-def test_the_type_of_the_cache(case: str, dtype: str, compiled: Callable[[str], Compiled]) -> None:
-    inputs = [value for path in compiled(case).graphs for value in ir.load(path).graph.inputs]
-    assert {v.dtype for v in inputs if is_cache(str(v.name))} == {ir.DataType[dtype]}

@@ -23,8 +23,11 @@ TOKENS = list(range(3, 60))
 class Scripted:
     """Genie or the simulator, with an answer that is known."""
 
-    def __init__(self, answer: Sequence[int], context: int = 64, longest: int = 57) -> None:
-        self.answer, self.context_length, self.longest_prompt = tuple(answer), context, longest
+    def __init__(
+        self, answer: Sequence[int], contexts: Sequence[int] = (64,), longest: int = 57
+    ) -> None:
+        self.answer, self.longest_prompt = tuple(answer), longest
+        self.context_lengths, self.context_length = contexts, contexts[-1]
         self.prompts: list[Sequence[int]] = []
 
     def generate(
@@ -37,9 +40,9 @@ class Scripted:
 def findings(
     genie: Scripted, simulator: Scripted, folder: Path, **changes: Any
 ) -> dict[str, tuple[bool, str]]:
-    graph = Graph("token", (), (), 0, changes.pop("vtcm_mb", 8))
+    graph = Graph("token_ar1_cl64_1_of_1_token", (), (), 0, changes.pop("vtcm_mb", 8))
     info = BinaryInfo("v2", **{"soc_model": 69, "htp_arch": "v79", "graphs": (graph,), **changes})
-    runtime = SnapdragonRuntime(genie, simulator, CHIPSET, {"a.bin": info}, folder)
+    runtime = SnapdragonRuntime(genie, simulator, CHIPSET, {"a.bin": info}, {}, folder)
     found = runtime.findings(TOKENS, np.zeros(0))
     return {finding.name: (finding.passed, finding.detail) for finding in found}
 
@@ -66,6 +69,12 @@ def test_the_prompt_is_one_that_genie_reads(tmp_path: Path) -> None:
     genie, simulator = Scripted(range(16), longest=4), Scripted(range(16))
     findings(genie, simulator, tmp_path)
     assert genie.prompts == simulator.prompts == [TOKENS[:4]]
+
+
+def test_with_two_contexts_the_prompt_goes_on_into_the_longer_one(tmp_path: Path) -> None:
+    genie, simulator = Scripted(range(16), (32, 64)), Scripted(range(16), (32, 64))
+    findings(genie, simulator, tmp_path)
+    assert genie.prompts == [TOKENS[:24]]  # and 16 tokens more
 
 
 @pytest.mark.parametrize("change", [{"soc_model": 57}, {"htp_arch": "v75"}, {"vtcm_mb": 4}])

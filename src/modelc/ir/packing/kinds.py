@@ -23,11 +23,13 @@ class IntegerForm:
         block: how many neighbours along the inputs share a scale; 0: all of an output channel.
         scale_bits: where not 0, the scale of a block is an integer from 1 to 2^scale_bits - 1
             times a float of the channel (low-power block quantisation).
+        since: the first HTP architecture whose compiler takes it, as tried.
     """
 
     bits: Literal[4, 8, 16]
     block: int = 0
     scale_bits: int = 0
+    since: int = 68
 
     @property
     def dtype(self) -> ir.DataType:
@@ -54,11 +56,11 @@ class IntegerForm:
 
 
 MATRIX_KINDS: Final[Mapping[str, IntegerForm]] = {
-    "w16": IntegerForm(16),
+    "w16": IntegerForm(16, since=73),
     "w8": IntegerForm(8),
     "w4": IntegerForm(4),
-    "w4_b32": IntegerForm(4, 32),
-    "w4_b64": IntegerForm(4, 64),
+    "w4_b32": IntegerForm(4, 32, since=69),
+    "w4_b64": IntegerForm(4, 64, since=69),
     "w4_lpbq": IntegerForm(4, 32, scale_bits=4),
 }
 TABLE_KINDS: Final[Mapping[str, IntegerType]] = {"w16": "uint16", "w8": "uint8"}

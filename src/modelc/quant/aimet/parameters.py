@@ -28,9 +28,11 @@ def parameter_encodings(quantised: ir.Model) -> dict[str, TensorEncoding]:
     found = {}
     for node in quantised.graph:
         codes = node.inputs[0] if node.op_type == "DequantizeLinear" else None
-        if codes is None or codes.const_value is None or _is_scale(node) or _is_bias(node):
+        if codes is None or codes.const_value is None or _is_scale(node):
             continue
-        found[str(codes.name).removesuffix(CODES)] = _encoding(node, codes.const_value)
+        if not _is_bias(node, codes.const_value):
+            name = str(codes.name).removesuffix(CODES)
+            found[name] = _encoding(node, codes.const_value)
     return found
 
 
@@ -64,10 +66,7 @@ def _is_scale(node: ir.Node) -> bool:
     return any(use.idx == 1 and use.node.op_type == node.op_type for use in node.outputs[0].uses())
 
 
-def _is_bias(node: ir.Node) -> bool:
+def _is_bias(node: ir.Node, codes: ir.TensorProtocol) -> bool:
     """Whether what comes out is a vector that is added to something."""
-    codes = node.inputs[0]
     users = {use.node.op_type for use in node.outputs[0].uses()}
-    return (
-        users == {"Add"} and codes is not None and codes.shape is not None and len(codes.shape) == 1
-    )
+    return users == {"Add"} and len(codes.shape) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -115,7 +115,9 @@ def compile_graphs(
         seconds=reply["seconds"],
         results={name: _load(Path(path)) for name, path in reply["results"].items()},
     )
-    _check(made, graphs, chipset, step)
+    where = Where(step=step, path=str(made.binary))
+    hint = "this onnxruntime-qnn does not know the chipset's settings"
+    check_binary(made.info, chipset, graphs, where, hint)
     return made
 
 
@@ -140,13 +142,17 @@ def provider_options(chipset: Chipset, options: CompileOptions) -> dict[str, str
     }
 
 
-def _check(made: Compiled, graphs: Mapping[str, Path], chipset: Chipset, step: str) -> None:
-    """The provider takes wrong settings in silence, so the binary itself is asked.
+def check_binary(
+    info: BinaryInfo, chipset: Chipset, graphs: Collection[str], where: Where, hint: str
+) -> None:
+    """Check what was read back from a binary: compilers take wrong settings in silence.
+
+    Args:
+        graphs: names that the names of its QNN graphs begin with.
 
     Raises:
         ToolFailed: it is not what was asked for.
     """
-    info = made.info
     wanted = (chipset.soc_model, chipset.htp_arch, {chipset.compile_vtcm_mb}, len(graphs))
     found = (
         info.soc_model,
@@ -154,10 +160,10 @@ def _check(made: Compiled, graphs: Mapping[str, Path], chipset: Chipset, step: s
         {graph.vtcm_mb for graph in info.graphs},
         len(info.graphs),
     )
-    named = all(any(g.name.startswith(f"{name}_") for g in info.graphs) for name in graphs)
+    named = all(any(f"{g.name}_".startswith(f"{name}_") for g in info.graphs) for name in graphs)
     if found != wanted or not named:
         raise ToolFailed(
             f"the binary is for {found}, not {wanted} (SoC, arch, VTCM, graphs)",
-            where=Where(step=step, path=str(made.binary)),
-            hint="this onnxruntime-qnn does not know the chipset's settings",
+            where=where,
+            hint=hint,
         )

@@ -8,6 +8,7 @@ from typing import Final
 from modelc.bundle.chat import render_chat
 from modelc.ir.tokenizer import TokenizerData
 
+SAMPLE_PROMPT: Final = "sample_prompt.txt"
 QUESTION: Final = "What is gravity? Keep it short."
 # Some templates write the date; a bundle must not depend on when it was made.
 _DAY: Final = datetime(2024, 7, 26)

@@ -12,7 +12,7 @@ from modelc.errors import Missing
 from modelc.targets.runtime import Finding, Generation, OnToken, Sampling
 from modelc.targets.snapdragon.binary import BinaryInfo
 from modelc.targets.snapdragon.chipsets import Chipset
-from modelc.targets.snapdragon.shipped import chipset_findings, proof_findings
+from modelc.targets.snapdragon.shipped import chipset_findings, not_run_findings, proof_findings
 
 _HINT: Final = "run the bundle on a device, or compile with --keep-twins and be patient"
 
@@ -56,7 +56,11 @@ class Rehearsed:
 
     def findings(self, token_ids: Sequence[int], logits: np.ndarray) -> Sequence[Finding]:
         """Each part computes in the simulator what it does on the CPU, and is for the chipset."""
-        return (*proof_findings(self._proofs), *chipset_findings(self._shipped, self._chipset))
+        return (
+            *proof_findings(self._proofs),
+            *not_run_findings(self._shipped, self._proofs),
+            *chipset_findings(self._shipped, self._chipset),
+        )
 
     def close(self) -> None:
         """Nothing is held."""

@@ -22,7 +22,7 @@ from modelc.targets.snapdragon.genie import Genie
 from modelc.targets.snapdragon.genie_config import genie_model
 from modelc.targets.snapdragon.rehearsed import Rehearsed
 from modelc.targets.snapdragon.rotary import rotary_of
-from modelc.targets.snapdragon.shipped import chipset_findings, proof_findings
+from modelc.targets.snapdragon.shipped import chipset_findings, not_run_findings, proof_findings
 from modelc.targets.snapdragon.simulate import Simulator
 
 TIMEOUT_S: Final = 4 * 3600.0
@@ -73,6 +73,7 @@ class SnapdragonRuntime:
         return (
             self._same_tokens(token_ids),
             *proof_findings(self._proofs),
+            *not_run_findings(self._shipped, self._proofs),
             *chipset_findings(self._shipped, self._chipset),
         )
 
@@ -82,8 +83,10 @@ class SnapdragonRuntime:
         shutil.rmtree(self._workdir, ignore_errors=True)
 
     def _same_tokens(self, token_ids: Sequence[int]) -> Finding:
-        room = self._simulator.context_length
-        prompt = token_ids[: min(PROMPT_TOKENS, max(1, room // 2), self._genie.longest_prompt)]
+        *shorter, room = self._simulator.context_lengths
+        # With several context lengths, up to where the shortest ends and the next one takes over.
+        wanted = shorter[0] - NEW_TOKENS // 2 if shorter else min(PROMPT_TOKENS, room // 2)
+        prompt = token_ids[: max(1, min(wanted, self._genie.longest_prompt))]
         count = min(NEW_TOKENS, room - len(prompt))
         expected = self._simulator.generate(prompt, Sampling(), count, ()).token_ids
         found = self._genie.generate(prompt, Sampling(), count, ()).token_ids

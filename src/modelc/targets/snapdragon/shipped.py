@@ -8,6 +8,7 @@ from typing import Any
 from modelc.targets.runtime import Finding
 from modelc.targets.snapdragon.binary import BinaryInfo
 from modelc.targets.snapdragon.chipsets import Chipset
+from modelc.targets.snapdragon.graph_names import parse
 from modelc.targets.snapdragon.proof import LEAST_DB
 
 
@@ -35,6 +36,19 @@ def proof_findings(proofs: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
         )
         where = f"{proof['new']} tokens after {proof['past']}"
         found.append(Finding("part_in_simulator", good, f"{graph}, {where}: {told}"))
+    return found
+
+
+def not_run_findings(
+    shipped: Mapping[str, BinaryInfo], proofs: Mapping[str, Mapping[str, Any]]
+) -> list[Finding]:
+    """Say of which binaries no graph was tried, as of those that an SDK's tools made: what holds
+    for the graphs that they were made of was not seen of themselves."""
+    found = []
+    for name, info in shipped.items():
+        if not any(parse(graph.name).name in proofs for graph in info.graphs):
+            made = f"{name}, made by QAIRT {info.build}"
+            found.append(Finding("not_run_here", True, f"{made}: only what can be read back"))
     return found
 
 

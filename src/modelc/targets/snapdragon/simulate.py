@@ -31,7 +31,7 @@ class Simulator:
         timeout_s: for one call.
 
     Attributes:
-        context_length: of the longest context.
+        context_lengths: of every context, the shortest first; context_length is the longest.
     """
 
     name = "htp-simulator"
@@ -41,7 +41,8 @@ class Simulator:
     ) -> None:
         keys = [graph_names.parse(wrapper.stem) for wrapper in wrappers]
         graph_names.check_complete(keys)
-        self.context_length = max(key.context_length for key in keys)
+        self.context_lengths = sorted({key.context_length for key in keys})
+        self.context_length = self.context_lengths[-1]
         self._workdir = workdir.resolve()
         self._timeout_s = timeout_s
         self._job = {

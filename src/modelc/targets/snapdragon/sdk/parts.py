@@ -10,6 +10,7 @@ from modelc.errors import BadInput
 from modelc.targets.snapdragon.graph_names import GraphKey
 from modelc.targets.snapdragon.sdk.options import safe_path
 
+NETWORKS: Final = "onnx"
 CONVERTED: Final = "converted_model"
 QUANTIZED: Final = "quantized_model"
 BINARIES: Final = "serialized_binaries"

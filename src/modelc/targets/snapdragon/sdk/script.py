@@ -20,6 +20,8 @@ _HEADER = f"""\
 #!/usr/bin/env bash
 # The runs of the QAIRT SDK's tools that make the context binaries.
 # Usage: {_ROOT}=FOLDER commands.sh [WORK_FOLDER]; default: the folder of this script.
+"""
+_START = f"""\
 set -euo pipefail
 
 : "${{{_ROOT}:?set it to the folder of the QAIRT SDK}}"
@@ -32,11 +34,28 @@ cd -- "${{1:-$(dirname -- "${{BASH_SOURCE[0]}}")}}"
 """
 
 
-def commands_sh(commands: Sequence[Command]) -> str:
-    """Return a script that runs commands as `run_commands` does, on any machine with an SDK."""
+def commands_sh(commands: Sequence[Command], notes: str = "") -> str:
+    """Return a script that runs commands as `run_commands` does, on any machine with an SDK.
+
+    Args:
+        notes: what a reader should know besides which files the work folder must hold.
+    """
     folders = " ".join(map(shlex.quote, output_folders(commands)))
     lines = [f"mkdir -p -- {folders}\n"] if folders else []
-    return "\n".join([_HEADER, *lines, *map(_written, commands)])
+    header = f"{_HEADER}{_comment(_needed(commands) + notes)}{_START}"
+    return "\n".join([header, *lines, *map(_written, commands)])
+
+
+def _needed(commands: Sequence[Command]) -> str:
+    """Return the list of files that the commands read and none of them makes."""
+    made = {name for command in commands for name in command.outputs}
+    read = dict.fromkeys(name for command in commands for name in command.inputs)
+    listed = "".join(f"  {shlex.quote(name)}\n" for name in read if name not in made)
+    return f"It needs in the work folder:\n{listed}" if listed else ""
+
+
+def _comment(text: str) -> str:
+    return "".join(f"# {line}".rstrip() + "\n" for line in text.splitlines())
 
 
 def _written(command: Command) -> str:
