@@ -28,7 +28,8 @@ def test_what_fits_passes() -> None:
     checked(config, (64, 48), splits=config.layers + 2)
     checked(replace(config, windows=(64,) * config.layers), 64)
     checked(replace(config, architecture="qwen3", head_dim=32), 64)
-    checked(replace(config, architecture="qwen3", head_dim=64), 64, fp16=True)
+    checked(replace(config, architecture="qwen3", head_dim=64), 64, fp16=True, attention="grouped")
+    checked(replace(config, architecture="qwen3", head_dim=32), 64, fp16=True)
 
 
 def test_every_problem_is_said_at_once() -> None:
@@ -40,6 +41,7 @@ def test_every_problem_is_said_at_once() -> None:
             (config.max_context * 2, 32, 32),
             ar=(64, 16, 16),
             fp16=True,
+            attention="grouped",
             splits=99,
             kv_bits=8,
             encodings=Path("some.json"),
@@ -58,7 +60,7 @@ def test_every_problem_is_said_at_once() -> None:
         "no use for the option encodings",
     ):
         assert words in caught.value.message, words
-    for words in ("--ar 64,16,16,1", "--context-length 12", "--quant w8a16", "--splits"):
+    for words in ("--ar 64,16,16,1", "--context-length 12", "--attention sha or --quant w8a16", "--splits"):
         assert words in caught.value.hint, words
 
 

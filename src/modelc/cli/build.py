@@ -248,4 +248,5 @@ def _show_report(report: CompileReport, json: bool) -> None:
     print_table("", ("step", "", "seconds", "peak MB"), rows)
     show_verification(report.verification)
     if report.bundle:
-        typer.echo(f"bundle: {report.bundle} ({report.seconds:.1f} s)")
+        took = f"{report.seconds:.1f} s, {report.peak_mb:,.0f} MB at the peak"
+        typer.echo(f"bundle: {report.bundle} ({took})")

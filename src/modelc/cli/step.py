@@ -15,8 +15,8 @@ def step_command(
     name: Annotated[
         str,
         typer.Argument(
-            help="prepare_exports, split_model, mha_to_sha, quantize, convert or "
-            "generate_context_binary."
+            help="prepare_exports, split_model, mha_to_sha, quantize, convert, "
+            "generate_context_binary; or float_graphs, which QAIRT's own converter takes."
         ),
     ],
     source: options.Source,

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from modelc.errors import ModelcError, Where
 from modelc.ir.provenance import module_of
 
-Stage = Literal["canonical", "expanded", "cpu", "htp", "htp-quantised"]
+Stage = Literal["canonical", "expanded", "cpu", "htp", "htp-quantised", "htp-plain"]
 
 _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "Tanh", "Sigmoid", "Gelu", "Cast"}
 _SHAPING = {
@@ -40,6 +40,7 @@ LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
     },
     "htp": {"": frozenset(_HTP)},
     "htp-quantised": {"": frozenset(_HTP | {"QuantizeLinear", "DequantizeLinear"})},
+    "htp-plain": {"": frozenset(_HTP - {"RMSNormalization"} | {"Pow", "ReduceMean", "Sqrt"})},
 }  # fmt: skip
 
 

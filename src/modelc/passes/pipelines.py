@@ -31,6 +31,8 @@ PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
     "htp-float": _HTP_FLOAT,
     # What a part with layers goes through between these two.
     "htp-sha": ("modelc.passes.htp.mha_to_sha:MhaToSha",),
+    # A float part for converters that know no recent ONNX.
+    "htp-plain": ("modelc.passes.htp.plain_onnx:PlainOnnx",),
     "htp-quantised": (*_HTP_FLOAT, "modelc.passes.htp.quantise:Quantise"),
 }
 

@@ -88,8 +88,10 @@ def _fp16(
 ) -> Iterator[Problem]:
     if not fp16:
         return
-    if find_architecture(config.architecture).head_norms and config.head_dim < NARROWEST_FP16_NORM:
-        yield f"HTP gets fp16 norms of heads {config.head_dim} wide wrong", "use --quant w8a16"
+    norms = find_architecture(config.architecture).head_norms and recipe.attention == "grouped"
+    if norms and config.head_dim < NARROWEST_FP16_NORM:
+        wrong = f"HTP gets fp16 norms of heads {config.head_dim} wide wrong when they are grouped"
+        yield wrong, "use --attention sha or --quant w8a16"
     useless = {"kv_bits": recipe.kv_bits, "encodings": recipe.encodings}
     for name, value in useless.items():
         if value is not None:

@@ -1,4 +1,4 @@
-"""One of the six named steps, run on files instead of the store: `modelc step`."""
+"""One of the six named steps, or `float_graphs`, run on files instead of the store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelc.errors import BadInput, Damaged, Where
-from modelc.pipeline import steps_binaries, steps_graphs
+from modelc.pipeline import steps_binaries, steps_graphs, steps_sdk
 from modelc.pipeline.decoder_job import DecoderJob, decoder_job
 from modelc.pipeline.job import make_job
 from modelc.pipeline.layout import lengths_name
@@ -52,6 +52,11 @@ def run_step(request: StepRequest) -> list[Path]:
     for file in request.files:
         if not file.is_file():
             raise BadInput("there is no such file", where=Where(path=str(file)))
+    if request.recipe.toolchain == "sdk":
+        raise BadInput(
+            "modelc step drives no SDK",
+            hint="the sdk/commands.sh of a bundle does, on what `modelc step float_graphs` writes",
+        )
     job = make_job(request.source, request.recipe)
     with tempfile.TemporaryDirectory(prefix="modelc-step-") as folder:
         made = Path(folder, "out")
@@ -161,14 +166,32 @@ def _convert(run: _Run) -> None:
         )
 
 
-def _generate_context_binary(run: _Run) -> None:
+def _float_graphs(run: _Run) -> None:
     graphs = run.graphs()
+    place = _place(graphs)
+    folders = {f"given.{index}": file.parent for index, file in enumerate(graphs.values())}
+    if run.job.quantised:
+        lowered = _empty(run.context.scratch / "lowered")
+        _quantize(replace(run, context=replace(run.context, out=lowered)))
+        folders[f"lowered.{place}"] = lowered
+    origin = {file.stem: f"given.{index}" for index, file in enumerate(graphs.values())}
+    steps_sdk.write_float_graphs(run.context_for(folders, part=place, graphs=origin))
+
+
+def _place(graphs: Mapping[GraphKey, Path]) -> str:
+    """Return the one part that graphs are of, "1_of_3"."""
     if len({(key.part, key.parts) for key in graphs}) > 1:
         raise BadInput("the graphs are of several parts", hint="give those of one part at a time")
+    key = next(iter(graphs))
+    return f"{key.part:0{len(str(key.parts))}}_of_{key.parts}"
+
+
+def _generate_context_binary(run: _Run) -> None:
+    graphs = run.graphs()
+    place = _place(graphs)
     if len({file.parent for file in graphs.values()}) > 1:
         raise BadInput("the graphs lie in several folders, so they share no weights")
-    key, file = next(iter(graphs.items()))
-    place = f"{key.part:0{len(str(key.parts))}}_of_{key.parts}"
+    file = next(iter(graphs.values()))
     options = {"graphs": [name.stem for name in graphs.values()], "part": place}
     steps_binaries.generate_context_binary(
         run.context_for({f"quantize.{place}": file.parent}, **_chip(run), **options)
@@ -182,6 +205,7 @@ _RUNS: Final[Mapping[str, Callable[[_Run], None]]] = {
     "quantize": _quantize,
     "convert": _convert,
     "generate_context_binary": _generate_context_binary,
+    "float_graphs": _float_graphs,
 }
 
 

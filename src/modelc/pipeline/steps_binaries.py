@@ -194,6 +194,10 @@ def _compile(
     shutil.move(made.binary, context.out / binary)
     for name, wrapper in made.wrappers.items():
         shutil.move(wrapper, context.out / f"{name}.onnx")
+    for name, seconds in made.seconds.items():
+        context.log(f"{name} compiled in {seconds:.1f} s")
+    if tried:
+        context.log(f"{len(tried)} graphs tried in the simulator in {made.run_seconds:.1f} s")
     proofs = {name: compare(trial, made.results[name]) for name, trial in tried.items()}
     return made.info, proofs
 

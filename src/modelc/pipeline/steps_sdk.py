@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from modelc.errors import Missing
 from modelc.pipeline.step import StepContext
+from modelc.pipeline.steps import IR
 from modelc.pipeline.steps_binaries import INFO, PROOF, TIMEOUT_S, binary_settings, write_json
 from modelc.pipeline.steps_graphs import WEIGHTS, load_part
 from modelc.targets.snapdragon.sdk.command import Command, run_commands
@@ -51,12 +52,16 @@ def write_float_graphs(context: StepContext) -> None:
     Options: part, graphs (name -> step that it comes from).
     """
     from modelc.ir.write import write_models
+    from modelc.passes.base import run_passes
+    from modelc.passes.pipelines import build_pipeline
 
-    graphs = context.options["graphs"]
-    models = {
-        context.out / f"{name}.onnx": load_part(context, step, name)
-        for name, step in graphs.items()
-    }
+    graphs, models = context.options["graphs"], {}
+    for name, step in graphs.items():
+        passes = build_pipeline("htp-plain", {})
+        model, _ = run_passes(
+            load_part(context, step, name), passes, graph=name, dump_dir=context.out / IR / name
+        )
+        models[context.out / f"{name}.onnx"] = model
     write_models(models, context.out / WEIGHTS)
     if lowered := context.inputs.get(f"lowered.{context.options['part']}"):
         for name in graphs:
@@ -138,9 +143,7 @@ def write_script(context: StepContext) -> None:
     ]
     made = sdk_commands(parts, chipset, _sdk(context))
     _write(context.out, made.configs)
-    script = context.out / SCRIPT
-    script.write_text(commands_sh(made.commands, _NOTES))
-    script.chmod(0o755)
+    (context.out / SCRIPT).write_text(commands_sh(made.commands, _NOTES))
 
 
 def network_folder(part: str) -> str:

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from modelc.ir.packing.given_scales import GivenScales
 from modelc.ir.packing.integer_rows import IntegerRows, quantise_rows
 from modelc.ir.packing.kinds import IntegerForm
 from modelc.ir.packing.slabs import slabs, stored_shape
@@ -23,10 +24,12 @@ class IntegerMatrix:
     Attributes:
         source: the matrix; an output channel is one of its stored rows.
         form: a value of `kinds.MATRIX_KINDS`.
+        given: its scales, of as many channels; None to search for them.
     """
 
     source: StoredMatrix
     form: IntegerForm
+    given: GivenScales | None = None
 
     @property
     def channels(self) -> int:
@@ -61,7 +64,8 @@ class IntegerMatrix:
             array: np.ndarray = getattr(_quantised(self), part).reshape(shape)
             return array.view(ml_dtypes.int4) if dtype == ir.DataType.INT4 else array
 
-        return DerivedWeight([self.source], f"{part} of {self.form}", make, dtype, shape, name)
+        how = f"{part} of {self.form}" + (f" by scales {self.given.digest}" if self.given else "")
+        return DerivedWeight([self.source], how, make, dtype, shape, name)
 
 
 @lru_cache(maxsize=1)  # a matrix's parts are written one after the other
@@ -70,7 +74,8 @@ def _quantised(matrix: IntegerMatrix) -> IntegerRows:
     _quantised.cache_clear()  # not two at a time in memory
     parts: dict[str, np.ndarray] = {}
     for first, slab in slabs(matrix.source):
-        made = quantise_rows(slab, matrix.form)
+        chosen = matrix.given.rows(first, len(slab)) if matrix.given else ()
+        made = quantise_rows(slab, matrix.form, *chosen)
         for part in ("codes", "scales", "multiples"):
             array = getattr(made, part)
             if array is not None:

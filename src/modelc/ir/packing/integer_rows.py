@@ -33,21 +33,27 @@ class IntegerRows:
     multiples: NDArray[np.uint8] | None = None
 
 
-def quantise_rows(values: NDArray[np.float32], form: IntegerForm) -> IntegerRows:
+def quantise_rows(
+    values: NDArray[np.float32],
+    form: IntegerForm,
+    scales: NDArray[np.float32] | None = None,
+    multiples: NDArray[np.uint8] | None = None,
+) -> IntegerRows:
     """Quantise [rows, columns] to nearest: 4 bits with the scales of least squared error, more with
-    the largest magnitude at the last code."""
-    rows, columns = values.shape
-    blocks = np.ascontiguousarray(values).reshape(-1, form.block or columns)
-    if form.bits == 4:
-        trials = BLOCK_TRIALS if form.block else CHANNEL_TRIALS
-        scales = best_scales(blocks, form.lowest, form.highest, trials)
+    the largest magnitude at the last code.
+
+    Args:
+        scales, multiples: as `IntegerRows` has them, if they are chosen already; what they don't
+            reach becomes the last code on its side.
+    """
+    blocks = np.ascontiguousarray(values).reshape(-1, form.block or values.shape[1])
+    lowest = form.lowest
+    if scales is None:
+        scales, multiples = _search(blocks, len(values), form)
     else:
-        scales = not_zero(peak_magnitudes(blocks) / np.float32(form.highest))
-    scales, multiples = scales.reshape(rows, -1), None
-    if form.scale_bits:
-        scales, multiples = _as_multiples(scales, (1 << form.scale_bits) - 1)
+        lowest = -form.highest - 1
     ratios = blocks / block_scales(scales, multiples).reshape(-1, 1)
-    round_to(ratios, form.lowest, form.highest)
+    round_to(ratios, lowest, form.highest)
     codes: NDArray[Any] = ratios.reshape(values.shape).astype(f"i{max(form.bits // 8, 1)}")
     return IntegerRows(codes, scales, multiples)
 
@@ -57,6 +63,18 @@ def block_scales(
 ) -> NDArray[np.float32]:
     """Return the scale of every block, float32 [rows, blocks]."""
     return scales if multiples is None else scales * multiples
+
+
+def _search(
+    blocks: NDArray[np.float32], rows: int, form: IntegerForm
+) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+    if form.bits == 4:
+        trials = BLOCK_TRIALS if form.block else CHANNEL_TRIALS
+        scales = best_scales(blocks, form.lowest, form.highest, trials)
+    else:
+        scales = not_zero(peak_magnitudes(blocks) / np.float32(form.highest))
+    scales = scales.reshape(rows, -1)
+    return _as_multiples(scales, (1 << form.scale_bits) - 1) if form.scale_bits else (scales, None)
 
 
 def _as_multiples(

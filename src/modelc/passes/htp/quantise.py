@@ -96,7 +96,8 @@ def _put_before_readers(
     """Let the nodes that read `value` read what `make` makes of it."""
     uses = list(value.uses())
     readers = {node for node, _ in uses}
-    first = next(node for node in graph if node in readers)
+    # Most are read once; to look through the graph for each would take a square of its nodes.
+    first = uses[0][0] if len(readers) == 1 else next(node for node in graph if node in readers)
     scope = scope_in(graph, module_of(first))
     made = make(scope)
     for reader, index in uses:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from modelc.errors import BadInput, ModelcError, Where
 from modelc.ir.emit import Scope
 from modelc.ir.encodings import Encoding, IntegerType, from_range
+from modelc.ir.packing.given_scales import GivenScales
 from modelc.ir.packing.integer_matrix import IntegerMatrix
 from modelc.ir.packing.kinds import MATRIX_KINDS
 from modelc.ir.packing.whole import whole_codes, whole_encoding
@@ -52,18 +53,21 @@ def as_whole(scope: Scope, value: ir.Value, encoding: Encoding) -> ir.Value:
     return dequantise(scope, scope.tensor(codes), encoding, name)
 
 
-def as_matrix(scope: Scope, value: ir.Value, kind: str) -> ir.Value:
-    """Return a matrix [inputs, outputs] as codes of a kind of `MATRIX_KINDS` and back.
+def as_matrix(
+    scope: Scope, value: ir.Value, kind: str, given: GivenScales | None = None
+) -> ir.Value:
+    """Return a matrix [inputs, outputs] as codes of a kind of `MATRIX_KINDS` and back; `given` are
+    scales of the matrix that it is some columns of, which count if they are of that kind.
 
     Zero points are always written out, though all are 0: without them HTP's compiler takes the
     codes of int4 for unsigned.
 
     Raises:
         BadInput: the inputs are no whole number of blocks.
+        Damaged: the given scales are of another matrix.
     """
     name, tensor, form = str(value.name), value.const_value, MATRIX_KINDS[kind]
     assert isinstance(tensor, StoredWeight) and tensor.source.transposed
-    matrix = IntegerMatrix(tensor.source, form)
     inputs = tensor.source.shape[-1]
     if form.block and inputs % form.block:
         raise BadInput(
@@ -71,6 +75,8 @@ def as_matrix(scope: Scope, value: ir.Value, kind: str) -> ir.Value:
             where=Where(module=scope.module),
             hint=f"give this module another kind of weights than {kind}",
         )
+    scales_of_part = given.of(tensor.source) if given and given.kind == kind else None
+    matrix = IntegerMatrix(tensor.source, form, scales_of_part)
     codes = scope.tensor(matrix.codes(f"{name}.codes"))
     scales = scope.tensor(matrix.scales(f"{name}.scale"))
     integer = form.dtype.numpy()

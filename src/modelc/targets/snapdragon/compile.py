@@ -44,6 +44,7 @@ class Compiled:
             one graph runs in the simulator; one with shared weights only on a device.
         seconds: compile time of each graph.
         results: what the graphs that were fed gave, by graph and output.
+        run_seconds: what running them took.
     """
 
     binary: Path
@@ -51,6 +52,7 @@ class Compiled:
     info: BinaryInfo
     seconds: Mapping[str, float]
     results: Mapping[str, Arrays]
+    run_seconds: float
 
 
 def compile_graphs(
@@ -114,6 +116,7 @@ def compile_graphs(
         info=binary.from_json(reply["info"]),
         seconds=reply["seconds"],
         results={name: _load(Path(path)) for name, path in reply["results"].items()},
+        run_seconds=reply["run_seconds"],
     )
     where = Where(step=step, path=str(made.binary))
     hint = "this onnxruntime-qnn does not know the chipset's settings"

@@ -63,9 +63,14 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
             retarget(wrapper, output.name)
             wrapper.replace(output.with_name(wrapper.name))
         binaries[0].replace(output)
+    start = time.monotonic()
     results = {name: _run(sessions[name], Path(feed)) for name, feed in job["feeds"].items()}
-    info = qnn_system.read(output)
-    return {"info": binary.to_json(info), "seconds": seconds, "results": results}
+    return {
+        "info": binary.to_json(qnn_system.read(output)),
+        "seconds": seconds,
+        "results": results,
+        "run_seconds": time.monotonic() - start,
+    }
 
 
 def _run(session: Any, feed: Path) -> str:

@@ -42,13 +42,14 @@ def proof_findings(proofs: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
 def not_run_findings(
     shipped: Mapping[str, BinaryInfo], proofs: Mapping[str, Mapping[str, Any]]
 ) -> list[Finding]:
-    """Say of which binaries no graph was tried, as of those that an SDK's tools made: what holds
-    for the graphs that they were made of was not seen of themselves."""
+    """Say which binaries were not tried in the simulator, none of their graphs: those that an SDK
+    made, and those for which it takes too long."""
     found = []
     for name, info in shipped.items():
         if not any(parse(graph.name).name in proofs for graph in info.graphs):
             made = f"{name}, made by QAIRT {info.build}"
-            found.append(Finding("not_run_here", True, f"{made}: only what can be read back"))
+            told = "read back, not run; what is measured here are graphs with the same encodings"
+            found.append(Finding("not_run_here", True, f"{made}: {told}"))
     return found
 
 

@@ -19,7 +19,7 @@ _ROOT, _OTHER_ROOT = ROOT_VARIABLES
 _HEADER = f"""\
 #!/usr/bin/env bash
 # The runs of the QAIRT SDK's tools that make the context binaries.
-# Usage: {_ROOT}=FOLDER commands.sh [WORK_FOLDER]; default: the folder of this script.
+# Usage: {_ROOT}=FOLDER bash commands.sh [WORK_FOLDER]; default: the folder of this script.
 """
 _START = f"""\
 set -euo pipefail
