@@ -1,4 +1,4 @@
-"""A plan with `toolchain = "sdk"`: which steps, what their results depend on, and what is refused."""
+"""A plan with `toolchain = "sdk"`: its steps, what their results depend on, and what is refused."""
 
 from __future__ import annotations
 
@@ -69,17 +69,29 @@ def test_the_named_steps_are_the_sdks_own(llama_folder: Path, sdk: Path) -> None
         for stage in ("convert", "quantize", "generate_context_binary"):
             assert runs[f"{stage}.{place}"] == f"modelc.pipeline.steps_sdk:{stage}"
     order = [step.name.partition(".")[0] for step in plan.steps if step.name.endswith("2_of_2")]
-    assert [name for name in order if name in runs or name != "twin"] == [
+    assert [name for name in order if name != "twin"] == [
         "lowered",
         "float_graphs",
         "convert",
         "quantize",
         "generate_context_binary",
     ]
-    assert "samples" not in runs, "nothing would be tried on them"
     by_name = {step.name: step for step in plan.steps}
     assert by_name["twin.token_ar1_cl64_2_of_2"].inputs == ("lowered.2_of_2",)
     assert {"sdk_script", "generate_context_binary.1_of_2"} <= set(plan.results())
+
+
+def test_an_interrupt_finds_the_tools(
+    llama_folder: Path, sdk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large model's steps are processes of their own, which die without a word to their tools."""
+    monkeypatch.setattr("modelc.pipeline.decoder_job.LARGE", 0)
+    isolated = {step.name for step in plan_of(llama_folder).steps if step.isolated}
+    assert {"lowered.2_of_2", "float_graphs.2_of_2"} <= isolated
+    tools = ("convert.2_of_2", "quantize.2_of_2", "generate_context_binary.2_of_2")
+    assert isolated.isdisjoint(tools)
+    memory = {step.name: step.memory for step in plan_of(llama_folder).steps}
+    assert all(memory[name] > 0 for name in tools), "but what they need is counted"
 
 
 def test_half_precision_is_not_quantised(llama_folder: Path, sdk: Path) -> None:

@@ -209,7 +209,7 @@ def test_genies_names() -> None:
             AimetEncodings(
                 {}, {"lm_head.weight": replace(tensor(4, 1, -8), granularity="channel")}
             ),
-            r"lm_head.weight has 1 scales, which a weight of \[16, 20\]",
+            r"lm_head.weight has 1 scales, which a weight of \[20, 16\]",
         ),
         (
             AimetEncodings(

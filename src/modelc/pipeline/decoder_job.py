@@ -13,6 +13,7 @@ from modelc.errors import BadInput, Where
 from modelc.frontends import read_model
 from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
 from modelc.ir.stored import tensor_shape
+from modelc.pipeline.imported_weights import kinds_of_file
 from modelc.pipeline.job import Job
 from modelc.pipeline.layout import Layout
 from modelc.pipeline.limits import usable_cores
@@ -99,7 +100,7 @@ def decoder_job(job: Job) -> DecoderJob:
     }
     if config.tied_head:
         shapes[HEAD] = shapes[EMBEDDING]
-    kinds = weight_kinds(shapes, job.scheme, recipe.overrides)
+    kinds = weight_kinds(shapes, job.scheme, recipe.overrides, kinds_of_file(job, shapes))
     check_architecture(kinds, int(job.target.chipset.htp_arch.removeprefix("v")))
     _check_dlc(recipe, kinds)
     kv = f"uint{recipe.kv_bits}" if recipe.kv_bits else job.scheme.kv

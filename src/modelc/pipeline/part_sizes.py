@@ -16,9 +16,13 @@ from modelc.ir.stored import tensor_shape
 # A context on the device addresses 4 GB; this much of it can be used.
 HTP_LIMIT: Final = 3_500_000_000
 
-# Compiling takes so many bytes, and so many for each weight (measured: see `benchmarks/`).
-HOST_BASE: Final = 700_000_000
-HOST_BYTES_PER_WEIGHT: Final = 9
+# What compiling takes, measured with parts of a 1B model for AR-128 and AR-1 at context 4096: so
+# much anyhow, for each weight of a matrix and for each of its bytes on the device; a table, which
+# is only looked up, takes several copies.
+HOST_BASE: Final = 400_000_000
+HOST_PER_WEIGHT: Final = 5.5
+HOST_PER_BYTE: Final = 2.6
+HOST_PER_TABLE_BYTE: Final = 7.5
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,10 @@ class Sizes:
         tallies = [self._tallies[module] for module in modules]
         layers = part.last - part.first
         return PartSize(
-            weights=sum(nbytes for _, nbytes in tallies),
+            weights=sum(device for device, _ in tallies),
             kv_cache=layers * self.kv_per_layer,
             activations=self.activations if layers else 0,
-            host=HOST_BASE + HOST_BYTES_PER_WEIGHT * sum(count for count, _ in tallies),
+            host=HOST_BASE + sum(host for _, host in tallies),
         )
 
     def cut(self, count: int) -> tuple[DecoderPart, ...]:
@@ -89,12 +93,16 @@ class Sizes:
 
     @cached_property
     def _tallies(self) -> dict[str | int, tuple[int, int]]:
-        """Elements and bytes of each layer by number, of the embedding and of norm and head."""
+        """Bytes on the device and for compiling, of each layer by number, of the embedding and of
+        norm and head."""
         tallies: dict[str | int, tuple[int, int]] = {}
         for name, count in self.elements.items():
-            module = _module(name)
+            module, device = _module(name), count * self.bits(name) / 8
+            host = device * HOST_PER_TABLE_BYTE
+            if module != "embedding":
+                host = count * HOST_PER_WEIGHT + device * HOST_PER_BYTE
             before = tallies.get(module, (0, 0))
-            tallies[module] = before[0] + count, before[1] + int(count * self.bits(name) / 8)
+            tallies[module] = before[0] + int(device), before[1] + int(host)
         return tallies
 
 
@@ -113,9 +121,10 @@ class Choice:
 
 
 def choose_parts(sizes: Sizes, memory_limit: int, at_once: int) -> Choice:
-    """Return the fewest parts that fit the device, and of which `at_once` can be compiled at the
-    same time within the memory of this machine; if no parts are that small, one at a time; if the
-    embedding or the head alone takes more, as few as are no larger than it.
+    """Return the fewest parts that fit the device, and of which `at_once` with layers can be
+    compiled at the same time within the memory of this machine, others alone; if no parts are that
+    small, with fewer at once; if the embedding or the head alone takes more, as few as are no
+    larger than it.
 
     Raises:
         BadInput: a single layer, the embedding or the head is too large for the device.
@@ -130,9 +139,9 @@ def choose_parts(sizes: Sizes, memory_limit: int, at_once: int) -> Choice:
         )
     for jobs in range(at_once, 0, -1):
         for way in fitting:
-            if way.host(jobs) <= memory_limit:
+            if way.host <= memory_limit and way.host_of_layers * jobs <= memory_limit:
                 return way.chosen(jobs, memory_limit)
-    return min(fitting, key=lambda way: (way.host(1), len(way.parts))).chosen(1, memory_limit)
+    return min(fitting, key=lambda way: (way.host, len(way.parts))).chosen(1, memory_limit)
 
 
 @dataclass(frozen=True)
@@ -151,17 +160,25 @@ class _Way:
     def device(self) -> int:
         return max(size.device for size in self.found)
 
-    def host(self, jobs: int) -> int:
-        """Bytes that compiling the largest `jobs` parts takes."""
-        return sum(sorted((size.host for size in self.found), reverse=True)[:jobs])
+    @property
+    def host(self) -> int:
+        """Bytes that compiling the largest part takes."""
+        return max(size.host for size in self.found)
+
+    @property
+    def host_of_layers(self) -> int:
+        """The same of those with layers."""
+        pairs = zip(self.parts, self.found, strict=True)
+        return max(size.host for part, size in pairs if part.last > part.first)
 
     def chosen(self, jobs: int, memory_limit: int) -> Choice:
-        jobs = min(jobs, len(self.parts))
-        here = f"compiling {jobs} at once" if jobs > 1 else "compiling it"
+        together = ""
+        if jobs > 1 and len(self.parts) > 1:
+            together = f", {jobs} with layers at once {_gb(jobs * self.host_of_layers)}"
         return Choice(
             self.parts,
             f"the largest part takes {_gb(self.device)} of {_gb(HTP_LIMIT)} on the device, and "
-            f"{here} {_gb(self.host(jobs))} of {_gb(memory_limit)} here",
+            f"compiling it {_gb(self.host)}{together} of {_gb(memory_limit)} here",
         )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 from modelc.errors import BadInput, Missing
@@ -88,7 +89,7 @@ def sdk_steps(
     Args:
         origin: graph -> step that it comes from.
         chip: options that say what is compiled for.
-        load: fields of a step that say what it takes to run.
+        load: fields of a step that say what it takes to compute with the part.
         tools: packages that read binaries.
 
     Raises:
@@ -107,28 +108,30 @@ def sdk_steps(
         transient=True,
         **load,
     )
-    stages = ["convert", *(("quantize",) if plan.quantised else ())]
-    inputs = [floats.name, *(f"{stage}.{place}" for stage in stages)]
-    made = [
-        Step(
-            f"{stage}.{place}",
-            f"{_HERE}:{stage}",
-            options=options,
-            inputs=(source,),
-            transient=True,
-            **load,
-        )
-        for stage, source in zip(stages, inputs, strict=False)
-    ]
-    binary = Step(
-        f"generate_context_binary.{place}",
-        f"{_HERE}:generate_context_binary",
-        options=options,
-        inputs=(inputs[-1], lowered),
-        tools=tools,
-        **load,
+    stages = (
+        "float_graphs",
+        "convert",
+        *(("quantize",) if plan.quantised else ()),
+        "generate_context_binary",
     )
-    return [floats, *made, binary]
+    return [
+        floats,
+        *(
+            Step(
+                f"{stage}.{place}",
+                f"{_HERE}:{stage}",
+                options=options,
+                inputs=(f"{before}.{place}", *((lowered,) if stage == stages[-1] else ())),
+                tools=tools if stage == stages[-1] else (),
+                transient=stage != stages[-1],
+                # In this process even for a large model: the tools don't end with their parent, so
+                # an interrupt must find them among its children.
+                waits=True,
+                memory=load.get("memory", 0),
+            )
+            for before, stage in pairwise(stages)
+        ),
+    ]
 
 
 def script_step(plan: DecoderJob, chip: Mapping[str, Any]) -> Step:

@@ -9,8 +9,7 @@ from typing import Any, Final
 from modelc.bundle.manifest import Manifest
 from modelc.bundle.markdown import table
 from modelc.bundle.write import FromFile
-from modelc.pipeline.steps_attention import ATTENTION
-from modelc.pipeline.steps_binaries import INFO
+from modelc.pipeline.steps_binaries import ATTENTION, INFO
 
 _FORMS: Final = {
     "sha": "a branch for each head",

@@ -12,6 +12,7 @@ from typing import Any, Final
 from modelc.errors import BadInput, Damaged, Where
 from modelc.pipeline import steps_binaries, steps_graphs, steps_sdk
 from modelc.pipeline.decoder_job import DecoderJob, decoder_job
+from modelc.pipeline.imported_weights import SCALES
 from modelc.pipeline.job import make_job
 from modelc.pipeline.layout import lengths_name
 from modelc.pipeline.recipe import Recipe
@@ -27,7 +28,8 @@ class StepRequest:
     Attributes:
         files: what the step takes: graphs by the names that the step before gave them. None for
             the first step, which takes the source.
-        encodings: a bundle's encodings.json; None for float graphs.
+        encodings: a bundle's encodings.json, which scales of weights may lie beside; None for
+            float graphs.
         out: folder for what the step makes.
     """
 
@@ -226,6 +228,9 @@ def _inputs(request: StepRequest, folder: Path) -> dict[str, Path]:
     load(request.encodings)  # refuses what is none, by its own name
     encodings = _empty(folder / "encodings")
     shutil.copyfile(request.encodings, encodings / steps_graphs.ENCODINGS)
+    scales = request.encodings.with_name(SCALES)
+    if scales.is_file():  # as in the bundle of imported encodings
+        shutil.copyfile(scales, encodings / SCALES)
     return {"encodings": encodings}
 
 

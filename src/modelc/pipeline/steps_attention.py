@@ -7,51 +7,64 @@ from typing import TYPE_CHECKING, Final
 
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import source_root
-from modelc.pipeline.steps_binaries import TIMEOUT_S
-from modelc.pipeline.steps_graphs import ENCODINGS
+from modelc.pipeline.steps_binaries import ATTENTION, TIMEOUT_S, read_rotary
+from modelc.pipeline.steps_graphs import quantising
+from modelc.pipeline.steps_samples import SAMPLES, load_samples
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-ATTENTION: Final = "attention.json"
 FORMS: Final = {"grouped": (), "sha": ("htp-sha",)}
 
 
 def compare_attention(context: StepContext) -> None:
     """Compile the first layer, at the longest AR and context length, with grouped attention and
-    with a branch for each head: attention.json with the spill-fill bytes of both, read back.
+    with a branch for each head: attention.json with the spill-fill bytes of both, read back, and
+    how close the form that is used came in the simulator, as `proof.json` has it.
 
-    Options: chipset, fp16, graph, layers, weights (module -> kind).
+    Options: chipset, fp16, graph, layers, weights (module -> kind), context_length (the longest),
+        tried (the form that is used).
     """
     from modelc.ir.write import write_model
     from modelc.targets.snapdragon.chipsets import find_chipset
     from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
+    from modelc.targets.snapdragon.proof import compare, trials
 
-    found = {}
+    name = f"prompt_{context.options['graph']}_1_of_1"
+    found, proofs = {}, {}
     for index, form in enumerate(FORMS):
-        folder = context.scratch / form
-        folder.mkdir()
-        write_model(_first_layer(context, form), folder / "layer.onnx")
+        model = context.scratch / form / f"{name}.onnx"
+        model.parent.mkdir()
+        write_model(_first_layer(context, form), model)
+        tried = {}
+        if form == context.options["tried"]:
+            samples = load_samples(context.inputs["samples"] / SAMPLES)
+            tried = trials({name: model}, samples, read_rotary(context), 0)
         made = compile_graphs(
-            {form: folder / "layer.onnx"},
+            {name: model},
             find_chipset(context.options["chipset"]),
             CompileOptions(fp16=context.options["fp16"]),
-            folder / "layer.bin",
-            workdir=folder / "work",
+            model.with_suffix(".bin"),
+            workdir=model.with_name("work"),
             timeout_s=TIMEOUT_S,
+            feeds={graph: trial.feed for graph, trial in tried.items()},
         )
         found[form] = made.info.graphs[0].spill_fill_bytes
+        for graph, trial in tried.items():
+            proofs[f"layer 0 of {context.options['graph']}"] = compare(trial, made.results[graph])
         context.progress((index + 1) / len(FORMS), form)
-    document = {"graph": context.options["graph"], "spill_fill_bytes": found}
+    document = {
+        "graph": context.options["graph"],
+        "spill_fill_bytes": found,
+        "proofs": proofs,
+    }
     (context.out / ATTENTION).write_text(json.dumps(document, indent=1) + "\n")
 
 
 def _first_layer(context: StepContext, form: str) -> ir.Model:
     from modelc.decoder.parts import DecoderPart
-    from modelc.ir.encodings import load
     from modelc.ir.serial import load_graph
     from modelc.passes.base import run_passes
-    from modelc.passes.htp.quantise import Quantise
     from modelc.passes.htp.split import split_decoder
     from modelc.passes.pipelines import build_pipeline
 
@@ -62,8 +75,5 @@ def _first_layer(context: StepContext, form: str) -> ir.Model:
     parts = [DecoderPart(0, 0, embedding=True), DecoderPart(0, 1), rest]
     model = split_decoder(whole, parts)[1]
     passes = [step for name in FORMS[form] for step in build_pipeline(name, {})]
-    if "encodings" in context.inputs:
-        encodings = load(context.inputs["encodings"] / ENCODINGS)
-        passes.append(Quantise(encodings, context.options["weights"]))
-    model, _ = run_passes(model, passes, graph=f"{graph}.{form}")
+    model, _ = run_passes(model, [*passes, *quantising(context)], graph=f"{graph}.{form}")
     return model

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 INFO: Final = "binary.json"
 PROOF: Final = "proof.json"
+ATTENTION: Final = "attention.json"
 GENIE_CONFIG: Final = "genie_config.json"
 TIMEOUT_S: Final = 4 * 3600.0
 
@@ -126,6 +127,8 @@ def describe_binaries(context: StepContext) -> None:
     folders = [context.inputs[f"generate_context_binary.{p}"] for p in context.options["parts"]]
     rows: dict[str, Any] = {}
     proofs: dict[str, Any] = {}
+    if "attention" in context.inputs:
+        proofs |= json.loads((context.inputs["attention"] / ATTENTION).read_text())["proofs"]
     for folder in folders:
         rows |= json.loads((folder / INFO).read_text())
         proofs |= json.loads((folder / PROOF).read_text())
@@ -167,6 +170,7 @@ def _write_genie_files(context: StepContext, binaries: list[str]) -> None:
     write_json(context.out / GENIE_CONFIG, config)
     extension = extension_config(find_chipset(context.options["chipset"]))
     write_json(context.out / EXTENSION_FILE, extension)
+    (context.out / SAMPLE_PROMPT).write_text(sample_prompt(tokenizer), encoding="utf-8")
 
 
 def _compile(

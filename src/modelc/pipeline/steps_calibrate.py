@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from modelc.bundle.tokenizer import load_tokenizer
 from modelc.errors import BadInput, Where
+from modelc.pipeline.imported_weights import SCALES, scales_of_graph, table_of_file
 from modelc.pipeline.job import CALIBRATION_TEXT, ENCODINGS_FILE
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import canonical_graph, read_facts, text_tokens
@@ -61,8 +64,9 @@ def encode(context: StepContext) -> None:
 
 
 def import_encodings(context: StepContext) -> None:
-    """Take every tensor's encoding from an AIMET file: encodings.json, and imported.json with the
-    names that fit nothing, that were derived, and that the file leaves in floating point.
+    """Take every tensor's encoding from an AIMET file: encodings.json; weights.npz with the scales
+    of matrices; and imported.json with the kinds of weights and the weights that can't be as the
+    file says, the names that fit nothing, that were derived, and that it leaves in floating point.
 
     Options: kv, embedding (its kind of weights).
 
@@ -70,15 +74,16 @@ def import_encodings(context: StepContext) -> None:
         BadInput: tensors are left without encodings; names the first of them.
     """
     from modelc.ir import encodings
+    from modelc.ir.packing import given_scales
     from modelc.passes.base import run_passes
     from modelc.passes.pipelines import build_pipeline
+    from modelc.quant.aimet.kinds import imported_kinds
     from modelc.quant.aimet.match import match_encodings
     from modelc.quant.aimet.read import read_encodings
 
     path = context.sources[ENCODINGS_FILE]
-    graph = canonical_graph(context)
-    table = _table_encoding(graph, context.options["embedding"])
-    graph, _ = run_passes(graph, build_pipeline("expanded", {}), graph="decoder")
+    canonical = canonical_graph(context)
+    graph, _ = run_passes(canonical, build_pipeline("expanded", {}), graph="decoder")
     matched = match_encodings(read_encodings(path), graph, path, context.options["kv"])
     if matched.missing:
         raise BadInput(
@@ -88,29 +93,40 @@ def import_encodings(context: StepContext) -> None:
             hint=f"{len(matched.unmatched)} names in it fit no tensor"
             + (f", such as {', '.join(matched.unmatched[:SHOWN])}" if matched.unmatched else ""),
         )
+    weights = imported_kinds(matched.weights)
     for name in matched.unmatched:
         context.log(f"{name} in {path.name} fits no tensor of the model")
+    for name, said in weights.others.items():
+        context.log(f"{name} stays as it is without {path.name}, which has {said}")
     lists = {
+        "weights": weights.kinds,
+        "other_weights": weights.others,
         "unmatched": matched.unmatched,
         "derived": matched.derived,
         "floats": matched.floats,
     }
     (context.out / IMPORTED).write_text(json.dumps(lists, indent=1) + "\n")
-    encodings.save({**matched.encodings, **table}, context.out / ENCODINGS)
+    table = table_of_file(matched.weights, weights.kinds, path)
+    rows = _table_encoding(graph, context.options["embedding"], table)
+    encodings.save({**matched.encodings, **table, **rows}, context.out / ENCODINGS)
+    scales = scales_of_graph(graph.graph, matched.weights, weights.kinds)
+    given_scales.save(scales, context.out / SCALES)
 
 
-def _table_encoding(model: ir.Model, kind: str) -> dict[str, Encoding]:
+def _table_encoding(
+    model: ir.Model, kind: str, known: Mapping[str, Encoding] = MappingProxyType({})
+) -> dict[str, Encoding]:
     """Return the encoding of what the embedding looks up, if it has the table's own type: that of
     the table, so that rows are moved as they are, and the part that reads them knows it."""
     from modelc.ir.packing.kinds import TABLE_KINDS
-    from modelc.passes.htp.quantised_weights import weight_encoding
+    from modelc.passes.htp.quantised_weights import table_encoding
 
     (rows,) = (node for node in model.graph if node.op_type == "Gather" and _is_embedding(node))
     if TABLE_KINDS[kind] != "uint16":
         return {}
     table = rows.inputs[0]
     assert table is not None and rows.outputs[0].name
-    return {rows.outputs[0].name: weight_encoding(table, TABLE_KINDS[kind])}
+    return {rows.outputs[0].name: table_encoding(table, TABLE_KINDS[kind], known)}
 
 
 def _is_embedding(node: ir.Node) -> bool:

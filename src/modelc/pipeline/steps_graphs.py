@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from modelc.pipeline.imported_weights import SCALES
 from modelc.pipeline.layout import lengths_name
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import IR, canonical_graph, source_root
@@ -17,6 +18,7 @@ from modelc.pipeline.steps import IR, canonical_graph, source_root
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from modelc.passes.base import Pass
     from modelc.quant.aimet.encodings import AimetEncodings
 
 ENCODINGS: Final = "encodings.json"
@@ -81,21 +83,18 @@ def quantize(context: StepContext) -> None:
     """
     import onnx_ir as ir
 
-    from modelc.ir.encodings import load
     from modelc.ir.write import write_models
     from modelc.passes.base import run_passes
-    from modelc.passes.htp.quantise import Quantise
     from modelc.quant.aimet.parameters import parameter_encodings
     from modelc.quant.aimet.write import write_encodings
 
+    passes = quantising(context)
     models: dict[Path, ir.Model] = {}
     exported: dict[str, AimetEncodings] = {}
     for name, step in context.options["graphs"].items():
         model = load_part(context, step, name)
         if "encodings" in context.inputs:
             exported[name] = _encodings_of(context, model)
-            encodings = load(context.inputs["encodings"] / ENCODINGS)
-            passes = [Quantise(encodings, context.options["weights"])]
             dump_dir = context.out / IR / name
             model, _ = run_passes(model, passes, graph=name, dump_dir=dump_dir)
         models[context.out / f"{name}.onnx"] = model
@@ -105,6 +104,22 @@ def quantize(context: StepContext) -> None:
             quantised = ir.load(context.out / f"{name}.onnx")
             found = replace(found, parameters=parameter_encodings(quantised))
         write_encodings(context.out / f"{name}.encodings", found)
+
+
+def quantising(context: StepContext) -> list[Pass]:
+    """Return the pass that quantises a part by the encodings, none if it stays in floats.
+
+    Options: weights (module -> kind).
+    """
+    from modelc.ir.encodings import load
+    from modelc.ir.packing import given_scales
+    from modelc.passes.htp.quantise import Quantise
+
+    if "encodings" not in context.inputs:
+        return []
+    folder = context.inputs["encodings"]
+    scales = given_scales.load(folder / SCALES) if (folder / SCALES).exists() else {}
+    return [Quantise(load(folder / ENCODINGS), context.options["weights"], scales)]
 
 
 def load_part(context: StepContext, step: str, name: str) -> ir.Model:

@@ -1,9 +1,11 @@
-"""Which kind of weight every module gets: the scheme's, unless an override says another."""
+"""Which kind of weight every module gets: the scheme's, unless an imported encoding or an override
+says another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Final
 
 from modelc.errors import BadInput, Where, nearest
@@ -16,7 +18,10 @@ _ROOT: Final = "model."
 
 
 def weight_kinds(
-    modules: Mapping[str, Sequence[int]], scheme: Scheme, overrides: Mapping[str, str]
+    modules: Mapping[str, Sequence[int]],
+    scheme: Scheme,
+    overrides: Mapping[str, str],
+    imported: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return each module's kind of weight, a key of `MATRIX_KINDS` (`TABLE_KINDS` for the
     embedding).
@@ -27,6 +32,7 @@ def weight_kinds(
         overrides: pattern -> kind. A pattern is of a whole module path, with or without the
             leading "model.": `*` stands for anything, dots as well. Of several that match a
             module the last one counts.
+        imported: module -> kind that imported encodings say, in place of the scheme's.
 
     Raises:
         BadInput: a pattern matches nothing, or a kind is unknown or doesn't fit a module; or
@@ -39,7 +45,7 @@ def weight_kinds(
                 hint="use a scheme with integer weights, such as w8a16, or leave the overrides out",
             )
         return {}
-    kinds = {module: _default(module, scheme) for module in modules}
+    kinds = {module: imported.get(module) or _default(module, scheme) for module in modules}
     _check_patterns(overrides, modules)
     for pattern, kind in overrides.items():
         for module in modules:
@@ -88,15 +94,16 @@ def _check_patterns(overrides: Mapping[str, str], modules: Mapping[str, Sequence
         raise BadInput(f"no module is called {' or '.join(lost)}", hint="; ".join(hints))
 
 
-def _known_kinds(module: str) -> list[str]:
-    """16 bits are for the head alone: in layers they come out wrong on HTP v85, silently."""
+def known_kinds(module: str) -> list[str]:
+    """Return the kinds that a module's weight may be of. Matrices of 16 bits are for the head
+    alone: in layers they come out wrong on HTP v85, silently."""
     if module == EMBEDDING:
         return list(TABLE_KINDS)
     return [kind for kind, form in MATRIX_KINDS.items() if form.bits <= 8 or module == HEAD]
 
 
 def _check_kind(module: str, kind: str, shape: Sequence[int]) -> None:
-    known = _known_kinds(module)
+    known = known_kinds(module)
     if kind not in known:
         raise BadInput(
             f"{module} can't have weights of kind {kind!r}",

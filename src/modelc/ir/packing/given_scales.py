@@ -63,9 +63,7 @@ class GivenScales:
             )
         return GivenScales(self.kind, first + self.first_row, scales, multiples)
 
-    def rows(
-        self, first: int, count: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+    def rows(self, first: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
         """Return scales and multiples of some of its rows."""
         part = slice(first, first + count)
         return self.scales[part], None if self.multiples is None else self.multiples[part]

@@ -13,11 +13,18 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from modelc.ir.emit import Scope
 from modelc.ir.encodings import Encoding
 from modelc.ir.legality import Stage
+from modelc.ir.packing.given_scales import GivenScales
 from modelc.ir.packing.kinds import TABLE_KINDS
 from modelc.ir.provenance import canonical_name, module_of, set_canonical_name
 from modelc.passes.base import Pass
 from modelc.passes.htp.qdq import dequantise, integer_type, quantise
-from modelc.passes.htp.quantised_weights import as_matrix, as_whole, kind_of, weight_encoding
+from modelc.passes.htp.quantised_weights import (
+    as_matrix,
+    as_whole,
+    kind_of,
+    table_encoding,
+    weight_encoding,
+)
 from modelc.passes.htp.static import scope_in
 from modelc.passes.htp.value_encodings import moved_by, value_encodings
 
@@ -36,10 +43,13 @@ class Quantise(Pass):
         encodings: of the expanded graph's tensors, by name.
         weights: module path -> kind of its weight (`ir.packing.kinds`); a module takes the longest
             path that it is or lies in, so parts of a module follow it.
+        scales: module path -> scales of its matrix, which count if they are of the matrix's kind;
+            others are searched for. `encodings` may have one for the embedding's table.
     """
 
     encodings: Mapping[str, Encoding]
     weights: Mapping[str, str] = field(default_factory=lambda: EIGHT_BITS)
+    scales: Mapping[str, GivenScales] = field(default_factory=dict)
     name: ClassVar[str] = "quantise"
     before: ClassVar[Stage] = "htp"
     after: ClassVar[Stage] = "htp-quantised"
@@ -57,7 +67,7 @@ class Quantise(Pass):
             if readers in ({"Gather"}, {"MatMul"})
         }
         tables = {
-            value: weight_encoding(value, TABLE_KINDS[kinds[value]])
+            value: table_encoding(value, TABLE_KINDS[kinds[value]], self.encodings)
             for value, readers in weights.items()
             if readers == {"Gather"}
         }
@@ -68,7 +78,8 @@ class Quantise(Pass):
                 _quantise_input(graph, value, chosen[value])
         for value, readers in weights.items():
             if readers == {"MatMul"}:
-                make = partial(as_matrix, value=value, kind=kinds[value])
+                given = self.scales.get(_module_reading(value))
+                make = partial(as_matrix, value=value, kind=kinds[value], given=given)
             else:
                 encoding = chosen.get(value) or weight_encoding(value, "uint16")
                 make = partial(as_whole, value=value, encoding=encoding)

@@ -42,6 +42,13 @@ def weight_encoding(value: ir.Value, dtype: IntegerType) -> Encoding:
     return from_range(float(numbers.min()), float(numbers.max()), dtype)
 
 
+def table_encoding(value: ir.Value, dtype: IntegerType, known: Mapping[str, Encoding]) -> Encoding:
+    """Return the encoding of an embedding's table: the known one of its name, if that is of the
+    type, or one that covers the table."""
+    found = known.get(str(value.name))
+    return found if found and found.dtype == dtype else weight_encoding(value, dtype)
+
+
 def as_whole(scope: Scope, value: ir.Value, encoding: Encoding) -> ir.Value:
     """Return an initialiser as codes of one encoding and back."""
     name, tensor = str(value.name), value.const_value

@@ -18,6 +18,7 @@ from modelc.quant.aimet.encodings import UNSIGNED, AimetEncodings, TensorEncodin
 from modelc.quant.aimet.names import Index, Target, foreign_names, simplify
 
 _MASK: Final = "mask.full"
+_WEIGHTS: Final = (".weight", ".bias")
 _MATRICES: Final = ("_proj.weight", "lm_head.weight", "embed_tokens.weight")
 _ROTARY: Final = ("rope.cos.new", "rope.sin.new")
 
@@ -65,26 +66,24 @@ def match_encodings(
 
     Raises:
         BadInput: an activation is of a kind that HTP can't hold; names of one tensor differ in
-            bits; a weight is there twice; the mask doesn't end at 0.
+            bits; the mask doesn't end at 0; or as `match_weights`.
     """
     where = Where(path=str(path))
     values = [value for node in model.graph for value in node.outputs]
     needed = {str(value.name) for value in values if value.dtype == ir.DataType.FLOAT}
-    initializers = model.graph.initializers
-    weights = {name for name in initializers if name.endswith((".weight", ".bias"))}
+    weights = {
+        name: _stored_shape(value)
+        for name, value in model.graph.initializers.items()
+        if name.endswith(_WEIGHTS)
+    }
     layers = sum(name.startswith("present.") and name.endswith(".key") for name in needed)
     said = {**found.parameters, **found.activations}
-    index = foreign_names(needed | weights, layers, said)
+    index = foreign_names(needed | weights.keys(), layers, said)
 
     encodings: dict[str, Encoding] = {}
-    kept: dict[str, TensorEncoding] = {}
+    kept = match_weights(found, weights, path)
     for name, target in _targets(index, said):
-        if target.name in weights:
-            if target.name in kept:
-                raise BadInput(f"two entries are for {target.name}", where=where)
-            _check_weight(name, said[name], initializers[target.name], where)
-            kept[target.name] = said[name]
-        else:
+        if target.name not in weights:
             encoding = to_activation(name, said[name], where)
             encoding = _mirrored(encoding) if target.mirrored else encoding
             others = [encodings[target.name]] if target.name in encodings else []
@@ -98,12 +97,35 @@ def match_encodings(
     together = encodings | derived
     return Matched(
         {name: together[name] for name in sorted(together)},
-        {name: kept[name] for name in sorted(kept)},
+        kept,
         tuple(sorted(derived)),
         tuple(sorted(needed - together.keys())),
         tuple(sorted(name for name in said if simplify(name) not in index)),
         found.floats,
     )
+
+
+def match_weights(
+    found: AimetEncodings, shapes: Mapping[str, Sequence[int]], path: Path
+) -> dict[str, TensorEncoding]:
+    """Return what a file says of a decoder's weights, sorted by their names.
+
+    Args:
+        shapes: of the weights by name, as Hugging Face stores them: outputs first.
+        path: where `found` was read, for errors.
+
+    Raises:
+        BadInput: a weight is there twice, or with scales that are not of its shape.
+    """
+    where = Where(path=str(path))
+    said = {**found.parameters, **found.activations}
+    kept: dict[str, TensorEncoding] = {}
+    for name, target in _targets(foreign_names(shapes, 0, ()), said):
+        if target.name in kept:
+            raise BadInput(f"two entries are for {target.name}", where=where)
+        _check_weight(name, said[name], shapes[target.name], where)
+        kept[target.name] = said[name]
+    return {name: kept[name] for name in sorted(kept)}
 
 
 def _targets(index: Index, names: Iterable[str]) -> Iterator[tuple[str, Target]]:
@@ -148,24 +170,33 @@ def _check_mask(encodings: Mapping[str, Encoding], where: Where) -> None:
         )
 
 
-def _check_weight(name: str, found: TensorEncoding, weight: ir.Value, where: Where) -> None:
-    """A matrix [in, out] has a scale per column, or per block of a column; a table per row."""
+def _stored_shape(weight: ir.Value) -> Sequence[int]:
+    """A matrix is [inputs, outputs] where it is multiplied by; a table is as it is stored."""
     shape = weight.shape.numpy() if weight.shape is not None else ()
     table = any(node.op_type == "Gather" for node in weight.consumers())
-    *rest, channels = reversed(shape) if table else shape
+    return shape if table else shape[::-1]
+
+
+def _check_weight(name: str, found: TensorEncoding, shape: Sequence[int], where: Where) -> None:
+    """A matrix [outputs, inputs] has a scale per output, or per block of its inputs."""
+    channels, inputs = shape[0], prod(shape[1:])
     expected = {"tensor": 1, "channel": channels, "lpbq": channels}
+    fits = inputs % (found.block_size or 1) == 0
     if found.block_size:
-        blocks = channels * prod(rest) // found.block_size
-        expected["block"] = blocks
-    fits = found.scales.size == expected[found.granularity]
-    if found.block_scales is not None:
-        fits = fits and found.block_scales.size == blocks
-    if not fits:
+        expected["block"] = blocks = channels * (inputs // found.block_size)
+        fits = fits and (found.block_scales is None or found.block_scales.size == blocks)
+    if not fits or found.scales.size != expected[found.granularity]:
+        blocked = f" for blocks of {found.block_size}" if found.block_size else ""
         raise BadInput(
-            f"{name} has {found.scales.size} scales, which a weight of {list(shape)} can't have",
+            f"{name} has {found.scales.size} scales{blocked}, which a weight of {list(shape)} "
+            "can't have",
             where=where,
             hint="the file must be of the same model",
         )
+    with np.errstate(over="ignore"):
+        narrow = found.scales.astype(np.float32)
+    if not (np.isfinite(narrow) & (narrow > 0)).all():
+        raise BadInput(f"{name} has scales that float32 can't hold", where=where)
 
 
 def _whole(found: TensorEncoding) -> bool:
