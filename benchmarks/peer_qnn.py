@@ -70,13 +70,19 @@ def compile(graphs: Sequence[str], target: str, folder: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "mb": size / 2**20}
 
 
-def compare(graphs: Sequence[str], config: str, target: str, reference: str) -> dict[str, Any]:
-    """Return how far the logits of quantised graphs, in the simulator, are from the float ones."""
+def compare(
+    graphs: Sequence[str], config: str, target: str, reference: str, simulator: bool
+) -> dict[str, Any]:
+    """Return how far the logits of quantised graphs, in the simulator or on the CPU, are from the
+    float ones."""
     options = provider_options(find_chipset(target), CompileOptions())
-    sessions = {}
+    sessions: dict[str, Any] = {}
     for graph in graphs:
-        registration = f"simulator.{parse(Path(graph).stem).name}"
-        sessions[graph] = open_session(Path(graph), registration=registration, options=options)
+        if simulator:
+            registration = f"simulator.{parse(Path(graph).stem).name}"
+            sessions[graph] = open_session(Path(graph), registration=registration, options=options)
+        else:
+            sessions[graph] = ort.InferenceSession(graph)
     with np.load(reference) as wanted:
         tokens, logits = wanted["token_ids"].tolist(), wanted["logits"]
     found = np.concatenate(list(_decoder(sessions, config).read(tokens)))

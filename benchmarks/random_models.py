@@ -48,11 +48,12 @@ class Shape:
 
 SHAPES: Final = {
     "toy": Shape(4, 1024, 2816, 16, 8, 64, 8192, 1024, rope_theta=10000.0),
+    "layers": Shape(2, 2048, 8192, 32, 8, 64, 8192, 4096, rope_theta=500000.0),
     "200m": Shape(12, 1024, 2816, 16, 8, 64, 16384, 2048, rope_theta=10000.0),
     "1b": Shape(16, 2048, 8192, 32, 8, 64, 128256, 131072, tied=True, rope_factor=32.0),
     "8b": Shape(32, 4096, 14336, 32, 8, 128, 128256, 131072, rope_factor=8.0),
 }
-"""Two small ones, Llama 3.2 1B and Llama 3.1 8B."""
+"""Small ones, of which `layers` has two of Llama 3.2 1B's; Llama 3.2 1B and Llama 3.1 8B."""
 
 ROPE_ORIGINAL: Final = 8192
 ROPE_SLOWEST: Final = 1.0  # Llama 3's low_freq_factor and high_freq_factor

@@ -60,7 +60,12 @@ def test_every_problem_is_said_at_once() -> None:
         "no use for the option encodings",
     ):
         assert words in caught.value.message, words
-    for words in ("--ar 64,16,16,1", "--context-length 12", "--attention sha or --quant w8a16", "--splits"):
+    for words in (
+        "--ar 64,16,16,1",
+        "--context-length 12",
+        "--attention sha or --quant w8a16",
+        "--splits",
+    ):
         assert words in caught.value.hint, words
 
 

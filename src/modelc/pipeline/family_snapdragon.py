@@ -5,6 +5,8 @@ calibrate ─ encodings ─┐                 ┌─ samples
 canonical ─ prepare_exports ─ split_model ─ mha_to_sha ─ quantize ─┬─ generate_context_binary
             (each AR, CL)                               (each part) ├─ convert
                                                                     └─ twins, or rehearse
+
+With `toolchain = "sdk"` an installed SDK converts, quantises and compiles instead: `plan_sdk`.
 """
 
 from __future__ import annotations

@@ -23,9 +23,23 @@ def snapdragon_sections(manifest: Manifest, files: Mapping[str, FromFile | bytes
     if not (isinstance(info, FromFile) and isinstance(attention, FromFile)):
         return []
     return [
+        *_toolchain(manifest.settings),
         *_parts(manifest.settings),
         *_binaries(json.loads(info.path.read_text())),
         *_attention(json.loads(attention.path.read_text()), manifest.recipe["attention"]),
+    ]
+
+
+def _toolchain(settings: Mapping[str, Any]) -> list[str]:
+    if "toolchain" not in settings:
+        return []
+    return [
+        "",
+        "## Toolchain",
+        "",
+        f"The tools of {settings['toolchain']} made the binaries, as `sdk/commands.sh` repeats it. "
+        "What they make can't be run here: verified are quantised graphs with the same encodings, "
+        "and that the binaries take and give the same tensors as these.",
     ]
 
 

@@ -179,8 +179,10 @@ def _compile(
     """Compile graphs into `binary` in the step's result, each with its wrapper beside it."""
     from modelc.targets.snapdragon.chipsets import find_chipset
     from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
+    from modelc.targets.snapdragon.contract import check_contract
     from modelc.targets.snapdragon.proof import compare, trials
 
+    check_contract(models)
     tried = {}
     if prove:
         samples = load_samples(context.inputs["samples"] / SAMPLES)

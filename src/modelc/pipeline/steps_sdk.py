@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 SCRIPT: Final = "commands.sh"
 _NOTES: Final = f"""\
-The float graphs NAME.onnx of a part lie in {NETWORKS}/decoder_PART, with their weights in one file,
-{WEIGHTS}, and the encodings of their tensors. They are as large as the model in float32, so they
-are not kept with this script; `modelc step float_graphs` writes them."""
+The float graphs NAME.onnx of a part lie in {NETWORKS}/decoder_PART with their weights in one
+file, {WEIGHTS}, and NAME.encodings, the encodings of their tensors. They are as large as the
+model in float32, so they are not kept with this script; `modelc step float_graphs` writes them."""
 
 
 def write_float_graphs(context: StepContext) -> None:

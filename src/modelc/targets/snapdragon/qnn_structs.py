@@ -1,7 +1,8 @@
 """The C structures in which libQnnSystem describes a context binary.
 
 The structures of QNN's own API are laid out as in Qualcomm's BSD-3-Clause-Clear Python binding of
-it; only the fields that are read have telling names. HTP's two blobs were found by experiment with
+it, the functions for DLCs, which that lacks, as in the public header QnnSystemInterface.h; only the
+fields that are read have telling names. HTP's two blobs were found by experiment with
 QAIRT 2.51, as each says. `tests/targets/snapdragon` compares all that is read with what was
 compiled.
 """
