@@ -139,8 +139,10 @@ def test_tables_in_a_pipe_are_neither_wrapped_nor_padded(call: Call) -> None:
 
 
 def test_estimate_says_whether_it_fits(llama_folder: Path, call: Call) -> None:
-    shown = call("estimate", llama_folder, "-t", "snapdragon-8-elite").stdout
+    asked = ("estimate", llama_folder, "-t", "snapdragon-8-elite", "--ar", "16,1")
+    shown = call(*asked).stdout
     assert "fits: " in shown and "KV cache: " in shown
+    assert "1 parts: the largest part takes" in shown and "on the device" in shown
 
 
 def test_prune_says_what_to_give(call: Call, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ context_length = [64, 48]
 ar = [16, 1]
 splits = 3
 keep_twins = true
-format = ["genie", "dlc", "ort"]
+format = ["genie", "dlc", "ort", "aimet"]
 [calibration]
 samples = 2
 sequence_length = 32
@@ -66,6 +66,7 @@ def test_compile(made: tuple[Path, Ran]) -> None:
         "encodings": 1,
         **dict.fromkeys(("prepare_exports", "split_model", "mha_to_sha"), 4),  # AR x CL
         **dict.fromkeys(("quantize", "convert", "generate_context_binary"), 3),  # parts
+        **{"export_encodings": 3, "attention": 1},
         "twin": 12,
         **dict.fromkeys(("describe_binaries", "verify"), 1),
     }
@@ -75,7 +76,7 @@ def test_compile(made: tuple[Path, Ran]) -> None:
     assert "SoC 69, v79, VTCM 8 MB, 4 graphs" in checks["chipset"]
     assert "genie_tokens" in checks
     tried = [check for check in verification["checks"] if check["name"] == "part_in_simulator"]
-    assert len(tried) == 12
+    assert len(tried) == 13  # every graph, and one layer at the longest lengths
     genie = json.loads((bundle / "genie_config.json").read_text())
     assert genie["dialog"]["context"]["size"] == 64
     binaries = [f"decoder_{part}_of_3.bin" for part in (1, 2, 3)]
@@ -93,6 +94,7 @@ def test_formats(made: tuple[Path, Ran], call: Call) -> None:
         for part in (1, 2, 3)
     }
     assert {path.stem for path in (bundle / "dlc").iterdir()} == names
+    assert {path.stem for path in (bundle / "encodings").iterdir()} == names
     assert {path.stem for path in bundle.glob("*.onnx")} == names
     pipeline = json.loads((bundle / "ort_pipeline.json").read_text())
     assert [len(row["models"]) for row in pipeline["calls"]] == [3, 3, 3, 3]

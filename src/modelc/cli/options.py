@@ -43,7 +43,7 @@ Encodings = Annotated[
     Path | None, typer.Option(help="AIMET's encodings file, used instead of calibrating.")
 ]
 Format = Annotated[
-    str | None, typer.Option(help="genie, dlc, ort, or several with commas; default: genie.")
+    str | None, typer.Option(help="genie, dlc, ort, aimet, or several with commas; default: genie.")
 ]
 Toolchain = Annotated[
     str | None,

@@ -60,8 +60,10 @@ _STAGES: Final[Mapping[Format, tuple[str, ...]]] = {
     "genie": ("generate_context_binary",),
     "ort": ("generate_context_binary",),
     "dlc": ("convert",),
+    "aimet": ("export_encodings",),
 }
 _FOLDERS: Final = {
+    "export_encodings": "encodings/",
     "twin": f"{TWINS}/",
     "convert": f"{DLC}/",
     "quantize": f"{DLC}/",

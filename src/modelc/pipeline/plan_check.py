@@ -104,6 +104,10 @@ def _formats(
     for name, count in Counter(recipe.format).items():
         if count > 1:
             yield f"the format {name} is asked for {count} times", "name each format once"
+    if fp16 and "aimet" in recipe.format:
+        yield "float graphs have no encodings", "leave --format aimet out"
+    if set(recipe.format) == {"aimet"}:
+        yield "encodings alone are nothing to run", "--format genie,aimet"
 
 
 def _windows(

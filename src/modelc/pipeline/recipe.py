@@ -23,7 +23,7 @@ from modelc.errors import BadInput, Where, nearest
 MAX_CONTEXT = 1 << 22
 
 Count = Annotated[int, Field(ge=1, le=MAX_CONTEXT)]
-Format = Literal["genie", "dlc", "ort"]
+Format = Literal["genie", "dlc", "ort", "aimet"]
 
 
 class Section(BaseModel):
@@ -97,7 +97,8 @@ class Recipe(Section):
         attention: one branch for each query head ("sha"), or the heads of a key head together
             ("grouped").
         encodings: AIMET's encodings of activations, used instead of calibrating.
-        format: what a Snapdragon bundle holds: Genie's files, DLCs, ONNX Runtime's models.
+        format: what a Snapdragon bundle holds: Genie's files, DLCs, ONNX Runtime's models, AIMET's
+            encodings of every graph.
         toolchain: compile with the libraries that pip installs, or drive an installed QAIRT SDK.
         memory_limit: bytes that compiling may take; None for what the machine has free.
         gguf: GGUF blocks on the CPU stay as they are ("exact"), or some become a format with

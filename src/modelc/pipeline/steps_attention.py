@@ -22,15 +22,15 @@ def compare_attention(context: StepContext) -> None:
     with a branch for each head: attention.json with the spill-fill bytes of both, read back, and
     how close the form that is used came in the simulator, as `proof.json` has it.
 
-    Options: chipset, fp16, graph, layers, weights (module -> kind), context_length (the longest),
-        tried (the form that is used).
+    Options: chipset, fp16, graph, name (what the layer's graph is called), layers, weights
+        (module -> kind), context_length (the longest), tried (the form that is used).
     """
     from modelc.ir.write import write_model
     from modelc.targets.snapdragon.chipsets import find_chipset
     from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
     from modelc.targets.snapdragon.proof import compare, trials
 
-    name = f"prompt_{context.options['graph']}_1_of_1"
+    name = context.options["name"]
     found, proofs = {}, {}
     for index, form in enumerate(FORMS):
         model = context.scratch / form / f"{name}.onnx"

@@ -6,6 +6,7 @@ encodings beside it, NAME.encodings in AIMET's form, unless the scheme is a floa
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -120,6 +121,13 @@ def quantising(context: StepContext) -> list[Pass]:
     folder = context.inputs["encodings"]
     scales = given_scales.load(folder / SCALES) if (folder / SCALES).exists() else {}
     return [Quantise(load(folder / ENCODINGS), context.options["weights"], scales)]
+
+
+def export_encodings(context: StepContext) -> None:
+    """Keep the encodings of one part's graphs, those of their weights as well: NAME.encodings."""
+    (lowered,) = context.inputs.values()
+    for path in sorted(lowered.glob("*.encodings")):
+        shutil.copyfile(path, context.out / path.name)
 
 
 def load_part(context: StepContext, step: str, name: str) -> ir.Model:

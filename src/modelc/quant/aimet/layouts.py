@@ -20,23 +20,25 @@ def parse_first(entry: Entry) -> TensorEncoding | None:
     rows = entry.values["channels"]
     if not isinstance(rows, list) or not 0 < len(rows) <= MAX_VALUES:
         raise entry.error("not a list of encodings", "it must hold one, or one for each channel")
-    channels = [Entry(entry.name, row if isinstance(row, dict) else {}, entry.path) for row in rows]
-    kinds = {channel.values.get("dtype", "int") for channel in channels}
-    if kinds == {"float"}:
+    channels = [row if isinstance(row, dict) else {} for row in rows]
+    one = Entry(entry.name, channels[0], entry.path)
+    for key in ("dtype", "bitwidth", "is_symmetric"):
+        said = one.values.get(key)
+        if any(channel.get(key) != said for channel in channels):
+            raise entry.error(f"its channels differ in {key}", "all must be of one kind")
+    if one.values.get("dtype") == "float":
         return None
-    if kinds != {"int"}:
-        raise channels[0].bad("dtype", "int or float, the same for every channel")
-    bits = {channel.bits("bitwidth") for channel in channels}
-    symmetric = {channel.flag("is_symmetric") for channel in channels}
-    if len(bits) > 1 or len(symmetric) > 1:
-        raise entry.error("its channels differ in kind", "bitwidth and is_symmetric must agree")
-    return TensorEncoding(
-        "tensor" if len(channels) == 1 else "channel",
-        bits.pop(),
-        symmetric.pop(),
-        np.array([_single(channel, "scale", channel.scales("scale")) for channel in channels]),
-        np.array([_single(channel, "offset", _offsets(channel)) for channel in channels]),
-    )
+    if one.values.get("dtype", "int") != "int":
+        raise one.bad("dtype", "int or float")
+    columns = {key: [channel.get(key) for channel in channels] for key in ("scale", "offset")}
+    vectors = Entry(entry.name, columns, entry.path)
+    scales, offsets = vectors.scales("scale"), _offsets(vectors)
+    for key, numbers in (("scale", scales), ("offset", offsets)):
+        if numbers.ndim > 1:
+            raise vectors.bad(key, "one number for each channel")
+    granularity: Granularity = "tensor" if len(channels) == 1 else "channel"
+    bits, symmetric = one.bits("bitwidth"), one.flag("is_symmetric")
+    return TensorEncoding(granularity, bits, symmetric, scales, offsets)
 
 
 def parse_second(entry: Entry) -> TensorEncoding | None:
@@ -125,10 +127,3 @@ def _by_channel(entry: Entry, values: np.ndarray) -> np.ndarray:
 
 def _offsets(entry: Entry) -> np.ndarray:
     return entry.whole("offset", -LARGEST_OFFSET, LARGEST_OFFSET)
-
-
-def _single(entry: Entry, key: str, values: np.ndarray) -> float | int:
-    if values.ndim:
-        raise entry.bad(key, "one number")
-    number: float | int = values.item()
-    return number
