@@ -66,7 +66,8 @@ def test_compile(compiled: tuple[Path, Ran]) -> None:
     assert Path(document["bundle"]) == bundle and (bundle / "manifest.json").is_file()
     assert document["target"] == "cpu" and document["recipe"]["quant"] == "gguf"
     assert {step["status"] for step in document["steps"]} == {"ran"}
-    assert document["peak_mb"] == max(step["peak_mb"] for step in document["steps"])
+    # Both are sampled, of the same process.
+    assert document["peak_mb"] > 0.9 * max(step["peak_mb"] for step in document["steps"])
     assert document["verify"]["passed"] is True
 
 
@@ -77,7 +78,7 @@ def test_a_repeated_compile_is_cached(
     again = modelc("compile", llama_gguf, "-t", "cpu", "-o", bundle, "--json", store=shared_store)
     document = again.json()
     assert {step["status"] for step in document["steps"]} == {"cached"}
-    assert document["peak_mb"] == 0
+    assert {step["peak_mb"] for step in document["steps"]} == {0}
     assert document["verify"] == first.json()["verify"]
 
 
@@ -131,7 +132,7 @@ def test_targets(shared_store: Path) -> None:
     ("arguments", "keys"),
     [
         (("estimate",), {"parameters", "kv_per_token", "parts", "limit", "fits"}),
-        (("compile", "--dry-run"), {"name", "inputs", "reads", "options"}),
+        (("compile", "--dry-run"), {"stages", "steps"}),
         (("explain",), {"step", "why", "details"}),
     ],
     ids=["estimate", "dry-run", "explain"],

@@ -66,7 +66,7 @@ def test_compile(made: tuple[Path, Ran]) -> None:
         "encodings": 1,
         **dict.fromkeys(("prepare_exports", "split_model", "mha_to_sha"), 4),  # AR x CL
         **dict.fromkeys(("quantize", "convert", "generate_context_binary"), 3),  # parts
-        **{"export_encodings": 3, "attention": 1},
+        "export_encodings": 3, "attention": 1,
         "twin": 12,
         **dict.fromkeys(("describe_binaries", "verify"), 1),
     }
@@ -156,21 +156,21 @@ def test_another_ar_keeps_what_it_can(
 def test_another_context_length_keeps_what_it_can(
     made: tuple[Path, Ran], llama_folder: Path, recipe: Path, call: Call
 ) -> None:
-    kept = cached(call, llama_folder, recipe, "--context-length", "64,40")
+    kept = cached(call, llama_folder, recipe, "--context-length", "64,56")
     assert kept >= ALWAYS | {"prepare_exports.ar16_cl64", "mha_to_sha.ar1_cl64"}
-    assert "prepare_exports.ar16_cl40" not in kept and "quantize.1_of_3" not in kept
+    assert "prepare_exports.ar16_cl56" not in kept and "quantize.1_of_3" not in kept
 
 
 def test_an_override_touches_its_part_only(
     made: tuple[Path, Ran], llama_folder: Path, recipe: Path, call: Call
 ) -> None:
-    override = ("--override", "layers.0.mlp.down_proj=w4")
+    override = ("--override", "layers.1.mlp.down_proj=w4")
     reasons = call("explain", llama_folder, "--recipe", recipe, *override, "--json").json()
     why = {row["step"]: row["why"] for row in reasons}
     kept = {step for step, reason in why.items() if reason in ("cached", "not needed")}
-    touched = {step for step in why if "2_of_3" in step} | {"describe_binaries", "verify"}
+    touched = {step for step in why if "3_of_3" in step} | {"describe_binaries", "verify"}
     assert set(why) - kept == touched
-    assert why["quantize.2_of_3"] == "options changed"
+    assert why["quantize.3_of_3"] == "options changed"
 
 
 def test_without_twins_it_needs_a_device(

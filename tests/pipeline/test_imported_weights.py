@@ -165,7 +165,9 @@ def test_what_is_told(imported: tuple[Path, list[str]]) -> None:
     assert table == {"scale": 2.0**-14, "zero_point": 30000, "dtype": "uint16"}
 
 
-def run(name: str, source: Path, files: list[Path], folder: Path, known: Path, **more: Any):
+def run(
+    name: str, source: Path, files: list[Path], folder: Path, known: Path, **more: Any
+) -> list[Path]:
     """`modelc step` with the encodings of a folder; `more` is of the recipe."""
     recipe = Recipe.model_validate({**SIZES, "quant": "w4a16_b32", **more})
     request = StepRequest(name, source, recipe, tuple(files), known / "encodings.json", folder)

@@ -75,6 +75,7 @@ def test_kinds(module: str, found: TensorEncoding, kind: str) -> None:
         (f"{TABLE}.weight", channels(8), "8 bits per channel"),
         (f"{TABLE}.weight", whole(4), "4 bits per tensor, asymmetric"),
         ("model.norm.weight", whole(16), "16 bits per tensor, asymmetric"),
+        ("model.norm.weight", channels(8), "8 bits per channel"),
         (f"{LAYER}.bias", channels(8), "8 bits per channel"),
     ],
 )

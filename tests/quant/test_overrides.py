@@ -29,6 +29,12 @@ def test_the_schemes_own_kinds() -> None:
     assert weight_kinds(MODULES, SCHEMES["fp16"], {}) == {}
 
 
+def test_imported_kinds_come_before_overrides() -> None:
+    imported = {"lm_head": "w4", "model.layers.0.mlp.down_proj": "w4_b32"}
+    kinds = weight_kinds(MODULES, W4A16, {"layers.*.mlp.down_proj": "w8"}, imported)
+    assert list(kinds.values()) == ["w16", "w4", "w8", "w4", "w8", "w4"]
+
+
 def test_patterns_with_and_without_the_root_and_the_last_counts() -> None:
     overrides = {
         "layers.*.mlp.down_proj": "w8",

@@ -82,8 +82,9 @@ def lower(
 ) -> Lowered:
     """Lower a source; the ranges of quantised schemes come from random tokens."""
     encodings = choose_encodings(source, context, ROWS[scheme])
-    shapes = {"model.embed_tokens": (source.config.vocab_size, source.config.hidden_size)}
-    kinds = weight_kinds(shapes | dict(linear_shapes(source.config)), ROWS[scheme], {})
+    table = (source.config.vocab_size, source.config.hidden_size)
+    shapes = {"model.embed_tokens": table, "lm_head": table, **dict(linear_shapes(source.config))}
+    kinds = weight_kinds(shapes, ROWS[scheme], {})
     models, files = {}, {}
     folder.mkdir(parents=True, exist_ok=True)
     for ar in ars:

@@ -40,7 +40,8 @@ Attention = Annotated[
     str | None, typer.Option(help="sha (a branch for each head) or grouped; default: sha.")
 ]
 Encodings = Annotated[
-    Path | None, typer.Option(help="AIMET's encodings file, used instead of calibrating.")
+    Path | None,
+    typer.Option(help="AIMET's file: encodings instead of calibrating, and scales of weights."),
 ]
 Format = Annotated[
     str | None, typer.Option(help="genie, dlc, ort, aimet, or several with commas; default: genie.")

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from modelc.decoder.config import DecoderConfig
+from modelc.decoder.parts import DecoderPart
 from modelc.errors import BadInput, Where
 from modelc.frontends import read_model
 from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
@@ -62,10 +63,9 @@ class DecoderJob:
         """Return (AR, context length) of every graph of a part by the graph's name."""
         return {self.layout.graph_name(*size, place): size for size in self.layout.lengths}
 
-    def kinds_of(self, place: str) -> dict[str, str]:
+    def kinds_of(self, part: DecoderPart) -> dict[str, str]:
         """Return the kinds of weights of a part's modules by the beginning of their paths: "" has
         what most have."""
-        part = self.layout.part(place)
         kinds = {m: kind for m, kind in self.kinds.items() if part.holds(f"{m}.weight")}
         ((most, _),) = Counter(kinds.values()).most_common(1) or [("", 0)]
         return {"": most, **{m: kind for m, kind in kinds.items() if kind != most}}

@@ -59,7 +59,7 @@ def _one_by_one(
 def _room(
     recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
 ) -> Iterator[Problem]:
-    hint = "choose another --ar or --context-length"
+    hint = f"use smaller lengths, such as --ar {max(2, min(lengths) // 4)},1"
     for length in dict.fromkeys(lengths):
         for ar in dict.fromkeys(recipe.ar):
             if ar >= length:

@@ -48,7 +48,7 @@ def _lower(job: Job, plan: DecoderJob, place: str) -> Step:
         f"{_HERE}.steps_graphs:quantize",
         options={
             "graphs": origin,
-            "weights": plan.kinds_of(place),
+            "weights": plan.kinds_of(plan.layout.part(place)),
             "parameters": tells_of_weights(plan, place),
         },
         inputs=(*origin.values(), *(("encodings",) if plan.quantised else ())),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from modelc.decoder.parts import DecoderPart
 from modelc.pipeline.decoder_job import DecoderJob, decoder_job
 from modelc.pipeline.job import CALIBRATION_TEXT, ENCODINGS_FILE, Job
 from modelc.pipeline.layout import lengths_name
@@ -147,7 +148,7 @@ def _attention(plan: DecoderJob) -> Step:
             "graph": name,
             "name": GraphKey(*plan.layout.lengths[0], 1, 1).name,
             "layers": plan.config.layers,
-            "weights": plan.kinds_of(place),
+            "weights": plan.kinds_of(DecoderPart(0, 1)),
             "context_length": max(plan.layout.context_lengths),
             "tried": "grouped" if plan.layout.grouped else "sha",
         },

@@ -96,7 +96,8 @@ class Recipe(Section):
         splits: consecutive parts of the decoder; "auto" goes by the memory of device and machine.
         attention: one branch for each query head ("sha"), or the heads of a key head together
             ("grouped").
-        encodings: AIMET's encodings of activations, used instead of calibrating.
+        encodings: AIMET's encodings: of activations instead of calibrating, and kinds and scales
+            of the weights that it tells of, in place of the scheme's.
         format: what a Snapdragon bundle holds: Genie's files, DLCs, ONNX Runtime's models, AIMET's
             encodings of every graph.
         toolchain: compile with the libraries that pip installs, or drive an installed QAIRT SDK.

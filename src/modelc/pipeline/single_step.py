@@ -148,12 +148,12 @@ def _mha_to_sha(run: _Run) -> None:
 
 
 def _quantize(run: _Run) -> None:
+    files = list(run.graphs().values())
     if run.job.quantised and run.request.encodings is None:
         raise BadInput(
             "graphs can't be quantised without encodings",
             hint="give --encodings (a bundle's encodings.json), or --quant fp16",
         )
-    files = list(run.graphs().values())
     folders = {f"given.{index}": file.parent for index, file in enumerate(files)}
     graphs = {file.stem: f"given.{index}" for index, file in enumerate(files)}
     options = {"graphs": graphs, "weights": dict(run.job.kinds), "parameters": True}

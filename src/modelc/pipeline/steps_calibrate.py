@@ -78,7 +78,7 @@ def import_encodings(context: StepContext) -> None:
     from modelc.passes.base import run_passes
     from modelc.passes.pipelines import build_pipeline
     from modelc.quant.aimet.kinds import imported_kinds
-    from modelc.quant.aimet.match import match_encodings
+    from modelc.quant.aimet.match import MATRICES, match_encodings
     from modelc.quant.aimet.read import read_encodings
 
     path = context.sources[ENCODINGS_FILE]
@@ -97,7 +97,8 @@ def import_encodings(context: StepContext) -> None:
     for name in matched.unmatched:
         context.log(f"{name} in {path.name} fits no tensor of the model")
     for name, said in weights.others.items():
-        context.log(f"{name} stays as it is without {path.name}, which has {said}")
+        if name.endswith(MATRICES):  # vectors have one form here, whatever a file says
+            context.log(f"{name} stays as it is without {path.name}, which has {said}")
     lists = {
         "weights": weights.kinds,
         "other_weights": weights.others,

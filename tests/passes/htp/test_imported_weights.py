@@ -103,7 +103,7 @@ def test_weights_are_those_that_aimet_computed(
     assert set(found) == set(scales) and len(found) == 8
     for module, matrix in found.items():
         wanted = theirs[f"{kind}/{module}.weight"]
-        if kind == "lpbq":  # AIMET computes with scales before they were factors
+        if kind == "lpbq":  # a channel's scale times a factor, which AIMET rounds otherwise
             np.testing.assert_allclose(matrix, wanted, rtol=1e-5)
         else:
             np.testing.assert_array_equal(matrix, wanted)

@@ -20,6 +20,8 @@ from support.htp_graphs import (
 )
 
 from modelc.decoder.config import Rope
+from modelc.ir.packing.given_scales import GivenScales
+from modelc.ir.packing.kinds import MATRIX_KINDS
 from modelc.targets.snapdragon.chipsets import find_chipset
 from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
 from modelc.targets.snapdragon.simulate import run_graph
@@ -99,6 +101,38 @@ def test_kinds_of_matrices(kind: str, head: str, tmp_path: Path) -> None:
     source = make_source(tmp_path, layers=1, attention_scale=32**-0.5, **sizes)
     weights = {"": kind, "model.embed_tokens": "w16", "lm_head": head}
     model = lower(source, "Quantise", encodings=encodings(source), weights=weights)
+    path = tmp_path / "prompt_ar4_cl24_1_of_1.onnx"
+    recorded, edge = Recorded(model, path), boundary(model)
+    generate(source, {4: recorded}, edge)
+    (tmp_path / "htp").mkdir()
+    found = on_htp(path, recorded, tmp_path / "htp", fp16=False)
+    pairs = [
+        (wanted["logits"], made["logits"])
+        for (_, wanted), made in zip(recorded.calls, found, strict=True)
+    ]
+    logits = edge.dequantise("logits", np.array(pairs))
+    assert sqnr_db(logits[:, 0], logits[:, 1]) > 38
+
+
+@pytest.mark.parametrize("kind", ["w8", "w4_lpbq"])
+def test_given_scales(kind: str, tmp_path: Path) -> None:
+    """Of AIMET, whose codes begin at -128, and whose factors of blocks end at 16."""
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 32, "rope": Rope(dim=32)}
+    source = make_source(tmp_path, layers=1, attention_scale=32**-0.5, **sizes)
+    form, scales = MATRIX_KINDS[kind], {}
+    for name in (f"model.layers.0.mlp.{which}_proj" for which in ("gate", "up", "down")):
+        values = source.weights[f"{name}.weight"].decode()
+        blocks = values.reshape(len(values), -1, form.block or values.shape[1])
+        steps = (np.abs(blocks).max(-1) / (1.2 * form.highest)).astype(np.float32)
+        factors = None
+        if form.scale_bits:
+            steps, wanted = steps.max(1, keepdims=True) / 16, steps
+            factors = np.clip(np.rint(wanted / steps), 1, 16).astype(np.uint8)
+        scales[name] = GivenScales(kind, 0, steps, factors)
+    weights = {"": "w8", "model.layers.0.mlp": kind, "model.embed_tokens": "w16"}
+    model = lower(source, "Quantise", encodings=encodings(source), weights=weights, scales=scales)
+    codes = model.graph.initializers["model.layers.0.mlp.up_proj.weight.codes"].const_value
+    assert codes.numpy().astype(int).min() == -form.highest - 1
     path = tmp_path / "prompt_ar4_cl24_1_of_1.onnx"
     recorded, edge = Recorded(model, path), boundary(model)
     generate(source, {4: recorded}, edge)

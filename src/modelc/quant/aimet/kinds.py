@@ -10,9 +10,8 @@ import numpy as np
 from modelc.ir.packing.given_scales import GivenScales
 from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS, IntegerForm
 from modelc.quant.aimet.encodings import UNSIGNED, TensorEncoding
+from modelc.quant.aimet.match import MATRICES
 from modelc.quant.overrides import EMBEDDING, known_kinds
-
-_WEIGHT = ".weight"
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,9 @@ def imported_kinds(weights: Mapping[str, TensorEncoding]) -> ImportedKinds:
     """Find the kinds of what `match_weights` found."""
     kinds, others = {}, {}
     for name, found in weights.items():
-        module = name.removesuffix(_WEIGHT)
+        module = name.removesuffix(".weight")
         kind = _table_kind(found) if module == EMBEDDING else _matrix_kind(found)
-        if name.endswith(_WEIGHT) and kind in known_kinds(module):
+        if name.endswith(MATRICES) and kind in known_kinds(module):
             kinds[module] = kind
         else:
             others[name] = _describe(found)
@@ -82,11 +81,12 @@ def _table_kind(found: TensorEncoding) -> str | None:
 
 def _describe(found: TensorEncoding) -> str:
     """For people: "4 bits in blocks of 8", "8 bits per tensor, asymmetric"."""
-    bits, wide = found.stored_bits, found.bits - found.stored_bits
-    words = [f"{bits} bits"]
-    words.append(f"in blocks of {found.block_size}" if found.block_size else "")
-    words.append("" if found.block_size else f"per {found.granularity}")
-    if found.block_scales is not None:
-        words.append(f"with scales of {wide} bits")
-        words.append(f"up to {most}" if (most := found.block_scales.max()) > 1 << wide else "")
-    return " ".join(filter(None, words)) + ("" if found.centred else ", asymmetric")
+    size, factors = found.block_size, found.block_scales
+    words = f"{found.stored_bits} bits " + (
+        f"in blocks of {size}" if size else f"per {found.granularity}"
+    )
+    if factors is not None:
+        bits = found.bits - found.stored_bits
+        words += f" with scales of {bits} bits"
+        words += f" up to {factors.max()}" if factors.max() > 1 << bits else ""
+    return words if found.centred else f"{words}, asymmetric"

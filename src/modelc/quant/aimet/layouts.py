@@ -30,6 +30,7 @@ def parse_first(entry: Entry) -> TensorEncoding | None:
         return None
     if one.values.get("dtype", "int") != "int":
         raise one.bad("dtype", "int or float")
+    bits, symmetric = one.bits("bitwidth"), one.flag("is_symmetric")
     columns = {key: [channel.get(key) for channel in channels] for key in ("scale", "offset")}
     vectors = Entry(entry.name, columns, entry.path)
     scales, offsets = vectors.scales("scale"), _offsets(vectors)
@@ -37,7 +38,6 @@ def parse_first(entry: Entry) -> TensorEncoding | None:
         if numbers.ndim > 1:
             raise vectors.bad(key, "one number for each channel")
     granularity: Granularity = "tensor" if len(channels) == 1 else "channel"
-    bits, symmetric = one.bits("bitwidth"), one.flag("is_symmetric")
     return TensorEncoding(granularity, bits, symmetric, scales, offsets)
 
 

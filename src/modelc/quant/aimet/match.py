@@ -15,11 +15,14 @@ from modelc.errors import BadInput, Where
 from modelc.ir.encodings import Encoding, IntegerType, from_range
 from modelc.quant.aimet.derive import derive
 from modelc.quant.aimet.encodings import UNSIGNED, AimetEncodings, TensorEncoding, to_activation
+from modelc.quant.aimet.heads import join_heads, split_head
 from modelc.quant.aimet.names import Index, Target, foreign_names, simplify
 
 _MASK: Final = "mask.full"
 _WEIGHTS: Final = (".weight", ".bias")
-_MATRICES: Final = ("_proj.weight", "lm_head.weight", "embed_tokens.weight")
+MATRICES: Final = ("_proj.weight", "lm_head.weight", "embed_tokens.weight")
+"""How names of matrices and of the table end; the other weights are vectors."""
+
 _ROTARY: Final = ("rope.cos.new", "rope.sin.new")
 
 
@@ -48,7 +51,7 @@ class Matched:
         return {
             name.removesuffix(".weight"): found.stored_bits
             for name, found in self.weights.items()
-            if name.endswith(_MATRICES)
+            if name.endswith(MATRICES)
         }
 
 
@@ -57,8 +60,8 @@ def match_encodings(
 ) -> Matched:
     """Find a file's tensors in an expanded graph, under canonical names, Genie's or exporters'.
 
-    Where several names of one tensor differ, as of a KV cache before and after, it gets what covers
-    all; cos and sin likewise, because Genie takes them in one encoding.
+    Where several names of one tensor differ, as of a KV cache before and after or of its heads, it
+    gets what covers all; cos and sin likewise, because Genie takes them in one encoding.
 
     Args:
         path: where `found` was read, for errors.
@@ -100,7 +103,7 @@ def match_encodings(
         kept,
         tuple(sorted(derived)),
         tuple(sorted(needed - together.keys())),
-        tuple(sorted(name for name in said if simplify(name) not in index)),
+        tuple(sorted(name for name in said if simplify(split_head(name)[0]) not in index)),
         found.floats,
     )
 
@@ -115,23 +118,28 @@ def match_weights(
         path: where `found` was read, for errors.
 
     Raises:
-        BadInput: a weight is there twice, or with scales that are not of its shape.
+        BadInput: a weight is there twice, with scales that are not of its shape, or in heads that
+            don't go together.
     """
     where = Where(path=str(path))
     said = {**found.parameters, **found.activations}
-    kept: dict[str, TensorEncoding] = {}
+    heads: dict[str, dict[int, TensorEncoding]] = {}
     for name, target in _targets(foreign_names(shapes, 0, ()), said):
-        if target.name in kept:
+        _, head = split_head(name)
+        if head in heads.setdefault(target.name, {}):
             raise BadInput(f"two entries are for {target.name}", where=where)
-        _check_weight(name, said[name], shapes[target.name], where)
-        kept[target.name] = said[name]
-    return {name: kept[name] for name in sorted(kept)}
+        heads[target.name][head] = said[name]
+    kept = {name: join_heads(name, heads[name], where) for name in sorted(heads)}
+    for name, encoding in kept.items():
+        _check_weight(name, encoding, shapes[name], where)
+    return kept
 
 
 def _targets(index: Index, names: Iterable[str]) -> Iterator[tuple[str, Target]]:
-    """Yield each name of the file with each tensor that it says."""
+    """Yield each name of the file with each tensor that it, or its head, says."""
     for name in sorted(names):
-        yield from ((name, target) for target in index.get(simplify(name), ()))
+        whole, _ = split_head(name)
+        yield from ((name, target) for target in index.get(simplify(whole), ()))
 
 
 def _mirrored(encoding: Encoding) -> Encoding:
@@ -148,7 +156,7 @@ def _widest(encodings: Sequence[Encoding], name: str, where: Where) -> Encoding:
         raise BadInput(
             f"{name} and another name of the same tensor have different bit widths",
             where=where,
-            hint="a KV cache's input and output, and cos and sin, share one encoding",
+            hint="a KV cache's input and output, cos and sin, and heads share one encoding",
         )
     low = min(encoding.minimum for encoding in encodings)
     high = max(encoding.maximum for encoding in encodings)
