@@ -66,7 +66,8 @@ def test_compile(made: tuple[Path, Ran]) -> None:
         "encodings": 1,
         **dict.fromkeys(("prepare_exports", "split_model", "mha_to_sha"), 4),  # AR x CL
         **dict.fromkeys(("quantize", "convert", "generate_context_binary"), 3),  # parts
-        "export_encodings": 3, "attention": 1,
+        "export_encodings": 3,
+        "attention": 1,
         "twin": 12,
         **dict.fromkeys(("describe_binaries", "verify"), 1),
     }

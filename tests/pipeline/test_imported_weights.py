@@ -37,7 +37,6 @@ from modelc.quant.aimet.encodings import (
 )
 from modelc.quant.aimet.write import write_encodings
 from modelc.quant.calibrate import activation_encodings, gather_ranges
-from modelc.quant.schemes import SCHEMES
 
 UP, DOWN = "model.layers.0.mlp.up_proj", "model.layers.1.mlp.down_proj"
 QUERIES, OUT = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.o_proj"
@@ -82,7 +81,7 @@ def file(
 ) -> Path:
     expanded = ExpandComposites().apply(build_decoder(read_model(llama_folder), 32))
     ranges = gather_ranges(expanded, [list(range(20, 44))])
-    known = activation_encodings(ranges, SCHEMES["w4a16"])
+    known = activation_encodings(ranges)
     activations = {name: from_activation(encoding) for name, encoding in known.items()}
     path = tmp_path_factory.mktemp("aimet") / "model.encodings"
     write_encodings(path, AimetEncodings(activations, said))

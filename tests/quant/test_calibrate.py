@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +60,7 @@ def test_ranges_are_those_of_the_whole_graph(tmp_path: Path) -> None:
 
 def test_every_float_tensor_gets_an_encoding(tmp_path: Path) -> None:
     model = expanded(tmp_path, attention_softcap=3.0)
-    encodings = activation_encodings(gather_ranges(model, BATCHES), W8A16)
+    encodings = activation_encodings(gather_ranges(model, BATCHES))
     floats = {
         value.name
         for node in model.graph
@@ -79,26 +78,21 @@ def test_every_float_tensor_gets_an_encoding(tmp_path: Path) -> None:
 
 
 def test_outliers_beyond_the_calibration_are_not_clipped_at_once() -> None:
-    encodings = activation_encodings({"x": Range(-2, 4), "present.0.key": Range(-2, 1)}, W8A16)
+    encodings = activation_encodings({"x": Range(-2, 4), "present.0.key": Range(-2, 1)})
     assert encodings["x"].minimum == pytest.approx(-2.5, rel=1e-3)
     assert encodings["x"].maximum == pytest.approx(5, rel=1e-3)
     assert encodings["present.0.key"].maximum == pytest.approx(2)  # 8 bits have none to spare
 
 
 def test_caches_of_16_bits() -> None:
-    scheme = replace(W8A16, kv="uint16")
-    found = activation_encodings({"present.0.key": Range(-2, 1)}, scheme)["present.0.key"]
+    found = activation_encodings({"present.0.key": Range(-2, 1)}, "uint16")["present.0.key"]
     assert (found.dtype, found.zero_point) == ("uint16", 32768)
     assert found.maximum == pytest.approx(2)
 
 
-def test_float_schemes_have_no_encodings(tmp_path: Path) -> None:
-    assert activation_encodings({"x": Range(0, 1)}, SCHEMES["fp16"]) == {}
-
-
 def test_rotary_tables_share_one_encoding_as_wide_as_the_attention_factor() -> None:
     ranges = {"rope.cos.new": Range(-1.1, 1.2), "rope.sin.new": Range(-0.9, 1.1)}
-    encodings = activation_encodings(ranges, W8A16)
+    encodings = activation_encodings(ranges)
     assert encodings["rope.cos.new"] == encodings["rope.sin.new"]
     assert encodings["rope.cos.new"].minimum == pytest.approx(-1.2)
 
@@ -120,7 +114,7 @@ def test_hidden_scores_vanish_and_seen_ones_stay(
     }
     if cap:
         ranges["a.capped"] = Range(low, high)
-    encoding = activation_encodings(ranges, W8A16)["a.masked"]
+    encoding = activation_encodings(ranges)["a.masked"]
     masked = np.array([*scores, *(score + MASK.minimum for score in scores[:1] * hidden)])
     found = encoding.dequantise(encoding.quantise(masked)).astype(np.float64)
     chances = np.exp(found - found.max()) / np.exp(found - found.max()).sum()
@@ -130,7 +124,7 @@ def test_hidden_scores_vanish_and_seen_ones_stay(
 
 def test_masked_scores_without_scores_are_refused() -> None:
     with pytest.raises(ModelcError, match="without scores"):
-        activation_encodings({"a.masked": Range(-1, 1)}, W8A16)
+        activation_encodings({"a.masked": Range(-1, 1)})
 
 
 def test_batches_are_spread_over_the_text() -> None:

@@ -130,7 +130,7 @@ def choose_encodings(source: DecoderSource, context: int, scheme: Scheme) -> dic
     )
     [rows] = [node for node in graph.graph if node.outputs[0].name == "model.embed_tokens"]
     return {
-        **activation_encodings(gather_ranges(graph, tokens.tolist()), scheme),
+        **activation_encodings(gather_ranges(graph, tokens.tolist()), scheme.kv),
         "model.embed_tokens": weight_encoding(rows.inputs[0], "uint16"),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ import onnxruntime as ort
 
 from modelc.decoder.builder import build_decoder
 from modelc.decoder.config import DecoderSource, Rope
-from modelc.ir.encodings import Encoding
+from modelc.ir.encodings import Encoding, IntegerType
 from modelc.ir.write import write_model
 from modelc.passes.base import run_passes
 from modelc.passes.pipelines import PIPELINES, build_pipeline
 from modelc.quant.calibrate import activation_encodings, gather_ranges
-from modelc.quant.schemes import SCHEMES
 from modelc.reference.stream import StreamedReference
 from support.genie_loop import GenieLoop, Run
 from support.tiny_source import tiny_config, tiny_source, write_weights
@@ -70,14 +69,12 @@ def lower(source: DecoderSource, upto: str, ar: int = 4, **settings: Any) -> ir.
     return run_passes(build_decoder(source, CONTEXT), passes, graph=f"ar{ar}")[0]
 
 
-def encodings(source: DecoderSource, **changes: Any) -> dict[str, Encoding]:
-    """Gather ranges on `TOKENS` and some more; `changes` are of the scheme w8a16."""
+def encodings(source: DecoderSource, kv: IntegerType = "uint8") -> dict[str, Encoding]:
+    """Gather ranges on `TOKENS` and some more."""
     (expand,) = build_pipeline("expanded", {})
     model, _ = run_passes(build_decoder(source, CONTEXT), [expand], graph="expanded")
     more = np.random.default_rng(3).integers(0, 40, (4, CONTEXT)).tolist()
-    return activation_encodings(
-        gather_ranges(model, [TOKENS, *more]), replace(SCHEMES["w8a16"], **changes)
-    )
+    return activation_encodings(gather_ranges(model, [TOKENS, *more]), kv)
 
 
 def reference(source: DecoderSource) -> np.ndarray:

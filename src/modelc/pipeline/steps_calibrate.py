@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -54,11 +53,9 @@ def encode(context: StepContext) -> None:
     from modelc.ir import encodings
     from modelc.quant.calibrate import activation_encodings
     from modelc.quant.ranges import load_ranges
-    from modelc.quant.schemes import SCHEMES
 
     ranges = load_ranges(context.inputs["calibrate"] / RANGES)
-    scheme = replace(SCHEMES["w8a16"], kv=context.options["kv"])
-    chosen = activation_encodings(ranges, scheme)
+    chosen = activation_encodings(ranges, context.options["kv"])
     chosen |= _table_encoding(canonical_graph(context), context.options["embedding"])
     encodings.save(chosen, context.out / ENCODINGS)
 

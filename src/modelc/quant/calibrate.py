@@ -11,9 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.errors import BadInput, ModelcError, Where
-from modelc.ir.encodings import Encoding, from_range, symmetric
+from modelc.ir.encodings import Encoding, IntegerType, from_range, symmetric
 from modelc.quant.ranges import MinMaxObserver, Range
-from modelc.quant.schemes import Scheme
 from modelc.reference.stream import StreamedReference
 
 Ranges = Mapping[str, Range]
@@ -86,17 +85,14 @@ def gather_ranges(
     return observer.ranges()
 
 
-def activation_encodings(ranges: Ranges, scheme: Scheme) -> dict[str, Encoding]:
-    """Return the encoding of every tensor of the expanded graph, by the first rule that fits.
-
-    The same for every AR-n and every part of the model.
+def activation_encodings(ranges: Ranges, kv: IntegerType = "uint8") -> dict[str, Encoding]:
+    """Return the encoding of every tensor of the expanded graph, by the first rule that fits: 16
+    bits, and `kv` for the cache. The same for every AR-n and every part of the model.
     """
-    if scheme.activations == "float":
-        return {}
     encodings = {}
     for name in sorted(ranges):
         rule = next(rule for rule in RULES if re.fullmatch(rule.pattern, name))
-        encodings[name] = rule.encoding(name, ranges, scheme)
+        encodings[name] = rule.encoding(name, ranges, kv)
     return encodings
 
 
@@ -105,27 +101,26 @@ class Rule:
     """How tensors whose full name fits `pattern` are encoded."""
 
     pattern: str
-    encoding: Callable[[str, Ranges, Scheme], Encoding]
+    encoding: Callable[[str, Ranges, IntegerType], Encoding]
 
 
-def _cache(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
+def _cache(name: str, ranges: Ranges, kv: IntegerType) -> Encoding:
     """Around 0, and no wider than seen: 8 bits have no room to spare, and HTP takes no more of 16.
     Calibration starts without a past, so these are the new ones."""
-    assert scheme.kv != "float"
-    return symmetric(ranges[name].limit, scheme.kv)
+    return symmetric(ranges[name].limit, kv)
 
 
-def _rotary_table(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
+def _rotary_table(name: str, ranges: Ranges, kv: IntegerType) -> Encoding:
     """cos and sin share one encoding of [-limit, limit), limit being the attention factor."""
     limit = max(ranges[name.replace("sin", "cos")].limit, ranges[name].limit)
     return Encoding(float(np.float32(limit / 32768)), 32768, "uint16")
 
 
-def _mask(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
+def _mask(name: str, ranges: Ranges, kv: IntegerType) -> Encoding:
     return MASK
 
 
-def _masked_scores(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
+def _masked_scores(name: str, ranges: Ranges, kv: IntegerType) -> Encoding:
     """The scores' own range, and below it just enough room for hidden ones to vanish."""
     module = name.removesuffix("masked")
     for scores in ("capped", "scaled"):
@@ -135,11 +130,11 @@ def _masked_scores(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
     raise ModelcError("masked scores without scores", where=Where(module=name))
 
 
-def _probabilities(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
+def _probabilities(name: str, ranges: Ranges, kv: IntegerType) -> Encoding:
     return Encoding(float(np.float32(1 / 65535)), 0, "uint16")
 
 
-def _plain(name: str, ranges: Ranges, scheme: Scheme) -> Encoding:
+def _plain(name: str, ranges: Ranges, kv: IntegerType) -> Encoding:
     seen = ranges[name]
     return from_range(seen.low * HEADROOM, seen.high * HEADROOM, "uint16")
 
