@@ -104,6 +104,16 @@ def test_formats(made: tuple[Path, Ran], call: Call) -> None:
     graphs = [graph["name"] for graph in binary["graphs"]]
     assert settings["graphs"][0]["graph_names"] == graphs
     assert settings["memory"] == {"mem_type": "shared_buffer"}
+    told = json.loads((bundle / "manifest.json").read_text())["settings"]["binaries"]
+    assert set(told) == {f"decoder_{part}_of_3.bin" for part in (1, 2, 3)}
+    found = told["decoder_2_of_3.bin"]
+    assert (found["soc_model"], found["optimization"], found["io_memory"]) == (
+        binary["facts"]["soc_model"], 3, "shared_buffer"
+    )  # fmt: skip
+    assert found["graphs"] == {
+        row["name"]: {key: row[key] for key in ("vtcm_mb", "spill_fill_bytes")}
+        for row in binary["graphs"]
+    }
     assert settings["context"] == {"weight_sharing_enabled": True}
 
 

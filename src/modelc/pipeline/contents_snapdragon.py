@@ -53,7 +53,35 @@ def contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
         for binary, info in infos.items()
         for graph in info["graphs"]
     )
-    return files, graphs
+    return Contents(files, graphs, {"binaries": _read_back(infos, entries)})
+
+
+def _read_back(infos: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """Return what every binary says of itself, and the settings that go with it."""
+    settings = {
+        f"{path.stem}.bin": json.loads(path.read_text())
+        for name, entry in entries.items()
+        if name.startswith("generate_context_binary.")
+        for path in entry.path.glob("*.json")
+        if path.name not in _ONE_PART
+    }
+    return {
+        name: {
+            "soc_model": info["soc_model"],
+            "htp_arch": info["htp_arch"],
+            "build": info["build"],
+            "optimization": settings[name]["graphs"][0]["O"],
+            "io_memory": settings[name]["memory"]["mem_type"],
+            "graphs": {
+                graph["name"]: {
+                    "vtcm_mb": graph["vtcm_mb"],
+                    "spill_fill_bytes": graph["spill_fill_bytes"],
+                }
+                for graph in info["graphs"]
+            },
+        }
+        for name, info in infos.items()
+    }
 
 
 _STAGES: Final[Mapping[Format, tuple[str, ...]]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from modelc.bundle.manifest import Graph, Manifest
@@ -14,7 +15,19 @@ from modelc.pipeline.plan import Plan
 from modelc.pipeline.step import Step
 from modelc.pipeline.store import Entry
 
-Contents = tuple[dict[str, FromFile], tuple[Graph, ...]]
+
+@dataclass(frozen=True)
+class Contents:
+    """What a family puts into a bundle.
+
+    Attributes:
+        files: its own, by name.
+        settings: what was found out about them, for the manifest.
+    """
+
+    files: Mapping[str, FromFile]
+    graphs: tuple[Graph, ...]
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

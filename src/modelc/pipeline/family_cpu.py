@@ -53,7 +53,7 @@ def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
         for name, digest in entry.record.files.items()
         if not name.startswith(f"{IR}/")
     }
-    return files, (_graph(entry.path / MODEL),)
+    return Contents(files, (_graph(entry.path / MODEL),))
 
 
 def _graph(path: Path) -> Graph:

@@ -92,7 +92,7 @@ def draft_bundle(job: Job, results: Sequence[StepResult], sources: Sources) -> D
     """
     family = FAMILIES[job.target.family]
     entries = {result.name: result.entry for result in results if result.entry}
-    files, graphs = family.contents(job, entries)
+    contents = family.contents(job, entries)
     verification = json.loads((entries["verify"].path / VERIFICATION).read_text())
     facts = json.loads((entries["canonical"].path / FACTS).read_text())
     tools: dict[str, str] = {}
@@ -106,10 +106,11 @@ def draft_bundle(job: Job, results: Sequence[StepResult], sources: Sources) -> D
         recipe=recipe.model_dump(mode="json"),
         tools=dict(sorted(tools.items())),
         metrics=verification["metrics"],
-        graphs=graphs,
+        graphs=contents.graphs,
         settings={
             **facts,
             **family.settings(job),
+            **contents.settings,
         },
     )
     common: dict[str, FromFile | bytes] = {
@@ -121,7 +122,7 @@ def draft_bundle(job: Job, results: Sequence[StepResult], sources: Sources) -> D
         RECIPE: recipe.to_toml().encode(),
         **texts,
     }
-    everything = {**common, **files}
+    everything = {**common, **contents.files}
     report = render_report(manifest, verification, everything)
     return Draft(manifest, {**everything, REPORT: report})
 
