@@ -105,7 +105,7 @@ def compile_with_modelc(
         verify["tokens"] = options.tokens
     if options.model != "tiny":
         verify |= LENIENT
-    splits = 1 if options.peer else "auto"
+    splits = 1 if options.peer and not options.memory_limit else "auto"
     clock = Clock()
     bundle = modelc.compile(
         source,

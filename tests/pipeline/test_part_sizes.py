@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,14 @@ from support.tiny_source import tiny_config, tiny_source
 
 from modelc.decoder.parts import DecoderPart
 from modelc.errors import BadInput
-from modelc.pipeline.part_sizes import HOST_BASE, HTP_LIMIT, Sizes, choose_parts
+from modelc.pipeline.part_sizes import HOST_BASE, HTP_LIMIT, Sizes, asked_parts, choose_parts
 
 GB = 1_000_000_000
 
 
 def sizes(folder: Path, bits: float = 8, kv: int = 0) -> Sizes:
     model = tiny_source(tiny_config(), folder / "weights.bin", False)
-    return Sizes(model, lambda name: bits, kv, 0)
+    return Sizes(model, lambda name: bits, lambda name: 8, kv, 0)
 
 
 def test_a_part_takes_what_its_weights_do(tmp_path: Path) -> None:
@@ -61,6 +62,24 @@ def test_memory_for_one_at_a_time_or_less(tmp_path: Path) -> None:
 
 
 def test_a_layer_too_large_for_any_context(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="a single layer, the embedding or the head") as caught:
+    with pytest.raises(BadInput, match="a part takes 3.50 GB; a context holds 3.50 GB") as caught:
         choose_parts(sizes(tmp_path, kv=HTP_LIMIT + 1), 64 * GB, 2)
     assert "--context-length" in caught.value.hint
+
+
+def test_as_many_as_are_asked_for(tmp_path: Path) -> None:
+    assert len(asked_parts(sizes(tmp_path), 3).parts) == 3
+    with pytest.raises(BadInput, match="a context holds") as caught:
+        asked_parts(sizes(tmp_path, kv=HTP_LIMIT * 2 // 3), 2)
+    assert "--splits" in caught.value.hint
+
+
+def test_the_cut_is_the_scheme_s(tmp_path: Path) -> None:
+    """An override that makes one layer dear does not move the others."""
+    plain = sizes(tmp_path)
+    bits = {"model.layers.0.mlp.down_proj.weight": 800.0}
+    dear = replace(plain, bits=lambda name: bits.get(name, 8.0))
+    assert [dear.cut(count) for count in (1, 2, 3, 4)] == [
+        plain.cut(count) for count in (1, 2, 3, 4)
+    ]
+    assert dear.part(DecoderPart(0, 1)).weights > plain.part(DecoderPart(0, 1)).weights

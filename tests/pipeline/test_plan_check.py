@@ -11,7 +11,8 @@ from support.tiny_source import tiny_config
 
 from modelc.decoder.config import DecoderConfig
 from modelc.errors import BadInput
-from modelc.pipeline.plan_check import check_plan
+from modelc.pipeline.plan_check import plan_problems
+from modelc.pipeline.problems import Problems
 from modelc.pipeline.recipe import Recipe
 
 
@@ -19,7 +20,8 @@ def checked(config: DecoderConfig, length: int | tuple[int, ...], **options: Any
     fp16 = options.pop("fp16", False)
     lengths = length if isinstance(length, tuple) else (length,)
     options = {"ar": (16, 1), **options}
-    check_plan(Recipe(target="snapdragon-8-elite", **options), config, lengths, fp16)
+    recipe = Recipe(target="snapdragon-8-elite", **options)
+    Problems(plan_problems(recipe, config, lengths, fp16)).tell()
 
 
 def test_what_fits_passes() -> None:
@@ -58,10 +60,11 @@ def test_every_problem_is_said_at_once() -> None:
         "heads 32 wide",
         "no use for the option kv_bits",
         "no use for the option encodings",
+        "no file some.json",
     ):
         assert words in caught.value.message, words
     for words in (
-        "--ar 64,16,16,1",
+        "--ar 64,16,1",
         "--context-length 12",
         "--attention sha or --quant w8a16",
         "--splits",
@@ -73,3 +76,15 @@ def test_one_problem_is_one_sentence() -> None:
     with pytest.raises(BadInput) as caught:
         checked(tiny_config(), 12)
     assert caught.value.message == "AR-16 does not fit a context of 12"
+
+
+def test_what_comes_later_is_told_with_the_rest() -> None:
+    problems = Problems([("first", "do this")])
+    with problems.gathered():
+        raise BadInput("second", hint="do that")
+    with problems.gathered():
+        pass
+    with pytest.raises(BadInput, match=r"- first\n  - second") as caught:
+        problems.tell()
+    assert caught.value.hint == "do this; do that"
+    Problems().tell()

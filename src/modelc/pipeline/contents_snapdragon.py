@@ -11,7 +11,7 @@ from modelc.bundle.write import FromFile
 from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.family import Contents
 from modelc.pipeline.job import Job
-from modelc.pipeline.plan_sdk import SCRIPT_STEP, uses_sdk
+from modelc.pipeline.plan_sdk import SCRIPT_STEP, sdk_release, uses_sdk
 from modelc.pipeline.recipe import Format
 from modelc.pipeline.steps_binaries import INFO, PROOF
 from modelc.pipeline.store import Entry
@@ -53,7 +53,15 @@ def contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
         for binary, info in infos.items()
         for graph in info["graphs"]
     )
-    return Contents(files, graphs, {"binaries": _read_back(infos, entries)})
+    layout = decoder_job(job).layout
+    settings = {
+        "parts": {place: str(part) for place, part in layout.numbered()},
+        "binaries": _read_back(infos, entries),
+        **({"toolchain": sdk_release()} if uses_sdk(job) else {}),
+    }
+    # As it came out on this machine, so that the bundle's recipe makes the same again.
+    resolved = {"splits": len(layout.parts), "context_length": layout.context_lengths}
+    return Contents(files, graphs, settings, resolved)
 
 
 def _read_back(infos: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from modelc.decoder.config import DecoderConfig
+from modelc.decoder.config import DecoderConfig, DecoderModel
 from modelc.decoder.parts import DecoderPart
 from modelc.errors import BadInput, Where
 from modelc.frontends import read_model
@@ -19,8 +19,16 @@ from modelc.pipeline.job import Job
 from modelc.pipeline.layout import Layout
 from modelc.pipeline.limits import usable_cores
 from modelc.pipeline.memory import free_memory
-from modelc.pipeline.part_sizes import Choice, PartSize, Sizes, choose_parts, layer_activations
-from modelc.pipeline.plan_check import check_plan
+from modelc.pipeline.part_sizes import (
+    Choice,
+    PartSize,
+    Sizes,
+    asked_parts,
+    choose_parts,
+    layer_activations,
+)
+from modelc.pipeline.plan_check import plan_problems
+from modelc.pipeline.problems import Problems
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.steps import DEFAULT_CONTEXT
 from modelc.quant.overrides import EMBEDDING, HEAD, check_architecture, weight_kinds
@@ -92,27 +100,28 @@ def decoder_job(job: Job) -> DecoderJob:
     config = model.config
     lengths = recipe.context_length or (min(config.max_context, DEFAULT_CONTEXT),)
     quantised = job.scheme.activations != "float"
-    check_plan(recipe, config, lengths, fp16=not quantised)
-    shapes = {
-        name.removesuffix(".weight"): tensor_shape(matrix)
-        for name, matrix in model.weights.items()
-        if len(matrix.shape) == 2
-    }
-    if config.tied_head:
-        shapes[HEAD] = shapes[EMBEDDING]
-    kinds = weight_kinds(shapes, job.scheme, recipe.overrides, kinds_of_file(job, shapes))
-    check_architecture(kinds, int(job.target.chipset.htp_arch.removeprefix("v")))
-    _check_dlc(recipe, kinds)
+    problems = Problems(plan_problems(recipe, config, lengths, fp16=not quantised))
+    shapes = matrix_shapes(model)
+    kinds, plain = {}, weight_kinds(shapes, job.scheme, {}) if quantised else {}
+    with problems.gathered():
+        kinds = weight_kinds(shapes, job.scheme, recipe.overrides, kinds_of_file(job, shapes))
+        check_architecture(kinds, int(job.target.chipset.htp_arch.removeprefix("v")))
+    with problems.gathered():
+        _check_dlc(recipe, kinds)
     kv = f"uint{recipe.kv_bits}" if recipe.kv_bits else job.scheme.kv
-    kv_bytes = 1 if kv == "uint8" else 2
     grouped = recipe.attention == "grouped"
     sizes = Sizes(
         model,
-        lambda name: _bits(kinds.get(name.removesuffix(".weight"), "")),
-        2 * config.kv_heads * config.head_dim * kv_bytes * max(lengths),
-        layer_activations(config, max(recipe.ar), max(lengths), grouped),
+        bits=lambda name: _bits(kinds.get(name.removesuffix(".weight"), "")),
+        scheme_bits=lambda name: _bits(plain.get(name.removesuffix(".weight"), "")),
+        kv_per_layer=2 * config.kv_heads * config.head_dim * max(lengths) * (1 + (kv != "uint8")),
+        activations=layer_activations(config, max(recipe.ar), max(lengths), grouped),
     )
-    choice = _choose(job, sizes)
+    choice = Choice((), "", 0)
+    if kinds or not quantised:
+        with problems.gathered():
+            choice = _choose(job, sizes)
+    problems.tell()
     return DecoderJob(
         config=config,
         chipset=job.target.chipset,
@@ -123,6 +132,18 @@ def decoder_job(job: Job) -> DecoderJob:
         layout=Layout(recipe.ar, lengths, choice.parts, grouped, choice.why),
         canonical_length=_canonical_length(config, max(lengths)),
     )
+
+
+def matrix_shapes(model: DecoderModel) -> dict[str, tuple[int, ...]]:
+    """Return the shape [outputs, inputs] of each matrix by module; a tied head is one as well."""
+    shapes = {
+        name.removesuffix(".weight"): tensor_shape(matrix)
+        for name, matrix in model.weights.items()
+        if len(matrix.shape) == 2
+    }
+    if model.config.tied_head:
+        shapes[HEAD] = shapes[EMBEDDING]
+    return shapes
 
 
 def _check_dlc(recipe: Recipe, kinds: Mapping[str, str]) -> None:
@@ -138,18 +159,27 @@ def _check_dlc(recipe: Recipe, kinds: Mapping[str, str]) -> None:
 
 
 def _choose(job: Job, sizes: Sizes) -> Choice:
-    splits = job.recipe.splits
+    splits, limit = job.recipe.splits, job.recipe.memory_limit
     if splits == "auto":
-        limit = job.recipe.memory_limit or _settled(free_memory())
-        return choose_parts(sizes, limit, usable_cores())
-    return Choice(sizes.cut(splits), "as asked for")
+        choice = choose_parts(sizes, limit or _settled(free_memory()), usable_cores())
+    elif splits > sizes.model.config.layers + 2:
+        return Choice((), "", 0)  # told by plan_problems
+    else:
+        choice = asked_parts(sizes, splits)
+    if limit and choice.host > limit:
+        raise BadInput(
+            f"compiling the largest part takes about {choice.host / 1e9:.1f} GB, more than the "
+            f"memory limit of {limit / 1e9:.1f} GB",
+            hint=f"use --memory-limit {-(-choice.host // (1 << 30))}G"
+            + ("" if splits == "auto" else " or more --splits"),
+        )
+    return choice
 
 
 def _settled(free: int) -> int:
-    """Round down to one of a few sizes, so that the same machine chooses the same parts when a
-    little more or less of its memory is free."""
-    step = 1 << max(free.bit_length() - 2, 0)
-    return free // step * step
+    """Round down to a power of two, so that the same machine chooses the same parts when a little
+    more or less of its memory is free."""
+    return 1 << (free.bit_length() - 1)
 
 
 def _canonical_length(config: DecoderConfig, longest: int) -> int:

@@ -23,11 +23,13 @@ class Contents:
     Attributes:
         files: its own, by name.
         settings: what was found out about them, for the manifest.
+        resolved: options that the recipe left open, as they were chosen.
     """
 
     files: Mapping[str, FromFile]
     graphs: tuple[Graph, ...]
     settings: Mapping[str, Any] = MappingProxyType({})
+    resolved: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Family:
         runs_on: names of the steps whose results the runtime loads.
         ships: names of the steps whose files go into the bundle.
         tools: packages that run the result.
+        reference: how the step runs that runs the float model (`Step`'s fields by name).
         verify_tokens: of the verification text, at most.
         contents: from the steps' results to the bundle's own files, by name, and graphs.
         settings: what the runtime must be told beside the model's sizes.
@@ -57,6 +60,7 @@ class Family:
     runs_on: Callable[[Job], tuple[str, ...]]
     ships: Callable[[Job], tuple[str, ...]]
     tools: tuple[str, ...]
+    reference: Callable[[Job], dict[str, Any]]
     verify_tokens: Callable[[Job], int]
     contents: Callable[[Job, Mapping[str, Entry]], Contents]
     settings: Callable[[Job], dict[str, Any]]

@@ -85,6 +85,7 @@ CPU: Final = Family(
     runs_on=lambda job: ("lower",),
     ships=lambda job: ("lower",),
     tools=("onnxruntime",),
+    reference=lambda job: {},
     verify_tokens=lambda job: job.recipe.verify.tokens or 256,
     contents=_contents,
     settings=lambda job: {},

@@ -14,8 +14,8 @@ from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.family import Family
 from modelc.pipeline.job import Job
 from modelc.pipeline.plan import Plan
-from modelc.pipeline.plan_rules import TOOLS, is_simulated
-from modelc.pipeline.plan_sdk import SDK_STAGES, require_sdk, sdk_order, sdk_release, uses_sdk
+from modelc.pipeline.plan_rules import TOOLS, is_simulated, runs_float_model
+from modelc.pipeline.plan_sdk import SDK_STAGES, require_sdk, sdk_order, uses_sdk
 from modelc.pipeline.plan_snapdragon import snapdragon_steps
 from modelc.pipeline.stages import describe_stages
 from modelc.pipeline.steps import CONFIG
@@ -37,13 +37,9 @@ def _verify_tokens(job: Job) -> int:
 
 def _settings(job: Job) -> dict[str, Any]:
     plan = decoder_job(job)
-    parts = {place: str(part) for place, part in plan.layout.numbered()}
     return {
         "chipset": plan.chipset.name,
         "context_length": max(plan.layout.context_lengths),
-        "parts": parts,
-        "why_parts": plan.layout.why,
-        **({"toolchain": sdk_release()} if uses_sdk(job) else {}),
     }
 
 
@@ -91,6 +87,7 @@ SNAPDRAGON: Final = Family(
     runs_on=_runs_on,
     ships=ships,
     tools=TOOLS,
+    reference=lambda job: runs_float_model(decoder_job(job)),
     verify_tokens=_verify_tokens,
     contents=contents,
     settings=_settings,

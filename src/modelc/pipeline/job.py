@@ -79,13 +79,19 @@ def _carried(name: str) -> Path:
 
 
 def _refuse_useless(recipe: Recipe, target: Target) -> None:
-    for name, families in _ONLY_FOR.items():
-        default = Recipe.model_fields[name].default
-        if target.family not in families and getattr(recipe, name) != default:
-            raise BadInput(
-                f"{target.name} has no use for the option {name}",
-                hint=f"it is for {' and '.join(families)} targets; leave it out",
-            )
+    useless = [
+        (name, families)
+        for name, families in _ONLY_FOR.items()
+        if target.family not in families
+        and getattr(recipe, name) != Recipe.model_fields[name].get_default()
+    ]
+    if useless:
+        names = ", ".join(name for name, _ in useless)
+        allies = " and ".join(dict.fromkeys(family for _, found in useless for family in found))
+        raise BadInput(
+            f"{target.name} has no use for the option{'s' * (len(useless) > 1)} {names}",
+            hint=f"for {allies} targets only; leave it out",
+        )
 
 
 def _check_calibration(recipe: Recipe, scheme: Scheme) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from modelc.decoder.config import DecoderConfig, DecoderModel
 from modelc.decoder.parts import DecoderPart, cut_decoder
@@ -32,8 +32,10 @@ class PartSize:
     Attributes:
         weights, kv_cache, activations: on the device.
         host: at the peak of compiling it.
+        elements: how many numbers its weights have.
     """
 
+    elements: int
     weights: int
     kv_cache: int
     activations: int
@@ -50,12 +52,15 @@ class Sizes:
 
     Attributes:
         bits: of each weight by name, scales included.
+        scheme_bits: what they would be without overrides. The decoder is cut by these, so that an
+            override redoes no parts that it doesn't touch.
         kv_per_layer: bytes of one layer's KV cache.
         activations: bytes that one layer needs besides.
     """
 
     model: DecoderModel
     bits: Callable[[str], float]
+    scheme_bits: Callable[[str], float]
     kv_per_layer: int
     activations: int
 
@@ -65,10 +70,11 @@ class Sizes:
         tallies = [self._tallies[module] for module in modules]
         layers = part.last - part.first
         return PartSize(
-            weights=sum(device for device, _ in tallies),
+            elements=sum(tally.elements for tally in tallies),
+            weights=sum(tally.device for tally in tallies),
             kv_cache=layers * self.kv_per_layer,
             activations=self.activations if layers else 0,
-            host=HOST_BASE + sum(host for _, host in tallies),
+            host=HOST_BASE + sum(tally.host for tally in tallies),
         )
 
     def cut(self, count: int) -> tuple[DecoderPart, ...]:
@@ -77,10 +83,12 @@ class Sizes:
         Raises:
             ValueError: into more parts than it has places to cut.
         """
-        number = self.model.config.layers
-        layers = [self.part(DecoderPart(layer, layer + 1)).device for layer in range(number)]
-        head = self.part(DecoderPart(number, number, head=True)).device
-        return cut_decoder(layers, head, count)
+        costs: dict[str | int, int] = {}
+        for name, elements in self.elements.items():
+            module = _module(name)
+            costs[module] = costs.get(module, 0) + int(elements * self.scheme_bits(name) / 8)
+        layers = [costs[layer] for layer in range(self.model.config.layers)]
+        return cut_decoder(layers, costs["head"], count)
 
     @cached_property
     def elements(self) -> dict[str, int]:
@@ -92,18 +100,27 @@ class Sizes:
         return counts
 
     @cached_property
-    def _tallies(self) -> dict[str | int, tuple[int, int]]:
-        """Bytes on the device and for compiling, of each layer by number, of the embedding and of
-        norm and head."""
-        tallies: dict[str | int, tuple[int, int]] = {}
+    def _tallies(self) -> dict[str | int, _Tally]:
+        """What each layer, by number, the embedding, and norm and head take."""
+        tallies: dict[str | int, _Tally] = {}
         for name, count in self.elements.items():
             module, device = _module(name), count * self.bits(name) / 8
             host = device * HOST_PER_TABLE_BYTE
             if module != "embedding":
                 host = count * HOST_PER_WEIGHT + device * HOST_PER_BYTE
-            before = tallies.get(module, (0, 0))
-            tallies[module] = before[0] + int(device), before[1] + int(host)
+            before = tallies.get(module, _Tally(0, 0, 0))
+            tallies[module] = _Tally(
+                before.elements + count, before.device + int(device), before.host + int(host)
+            )
         return tallies
+
+
+class _Tally(NamedTuple):
+    """Numbers, bytes on the device, bytes for compiling."""
+
+    elements: int
+    device: int
+    host: int
 
 
 def _module(name: str) -> str | int:
@@ -114,10 +131,15 @@ def _module(name: str) -> str | int:
 
 @dataclass(frozen=True)
 class Choice:
-    """Parts, and why they are so many."""
+    """Parts, and why they are so many.
+
+    Attributes:
+        host: bytes that compiling the largest one takes.
+    """
 
     parts: tuple[DecoderPart, ...]
     why: str
+    host: int
 
 
 def choose_parts(sizes: Sizes, memory_limit: int, at_once: int) -> Choice:
@@ -132,16 +154,30 @@ def choose_parts(sizes: Sizes, memory_limit: int, at_once: int) -> Choice:
     ways = [_Way.of(sizes, count) for count in range(1, sizes.model.config.layers + 3)]
     fitting = [way for way in ways if way.device <= HTP_LIMIT]
     if not fitting:
-        raise BadInput(
-            "a single layer, the embedding or the head takes "
-            f"{_gb(ways[-1].device)}; a context holds {_gb(HTP_LIMIT)}",
-            hint="use a scheme with fewer bits, or a shorter --context-length",
+        raise _too_large(
+            ways[-1].device, "use a scheme with fewer bits, or a shorter --context-length"
         )
     for jobs in range(at_once, 0, -1):
         for way in fitting:
             if way.host <= memory_limit and way.host_of_layers * jobs <= memory_limit:
                 return way.chosen(jobs, memory_limit)
     return min(fitting, key=lambda way: (way.host, len(way.parts))).chosen(1, memory_limit)
+
+
+def asked_parts(sizes: Sizes, count: int) -> Choice:
+    """Return as many parts as are asked for.
+
+    Raises:
+        BadInput: one of them is too large for the device.
+    """
+    way = _Way.of(sizes, count)
+    if way.device > HTP_LIMIT:
+        raise _too_large(way.device, "use more --splits, or leave it out")
+    return Choice(way.parts, "as asked for", way.host)
+
+
+def _too_large(device: int, hint: str) -> BadInput:
+    return BadInput(f"a part takes {_gb(device)}; a context holds {_gb(HTP_LIMIT)}", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -179,6 +215,7 @@ class _Way:
             self.parts,
             f"the largest part takes {_gb(self.device)} of {_gb(HTP_LIMIT)} on the device, and "
             f"compiling it {_gb(self.host)}{together} of {_gb(memory_limit)} here",
+            self.host,
         )
 
 

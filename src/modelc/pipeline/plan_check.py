@@ -1,4 +1,4 @@
-"""Everything that is wrong with how a decoder shall be compiled for a Snapdragon, told at once."""
+"""What is wrong with how a decoder shall be compiled for a Snapdragon, told from its sizes."""
 
 from __future__ import annotations
 
@@ -8,32 +8,24 @@ from typing import Final
 
 from modelc.decoder.architectures import find_architecture
 from modelc.decoder.config import DecoderConfig
-from modelc.errors import BadInput
+from modelc.pipeline.problems import Problem
 from modelc.pipeline.recipe import Recipe
 from modelc.targets.snapdragon.graph_names import GraphKey
 
 # Seen in the simulator: RMSNorm of [1, AR, heads, width] is wrong in fp16 for narrower ones.
 NARROWEST_FP16_NORM: Final = 64
 
-Problem = tuple[str, str]
-"""What is wrong, and what to do about it."""
 
-
-def check_plan(recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool) -> None:
-    """Refuse what static graphs, HTP or Genie can't be, before anything runs.
+def plan_problems(
+    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
+) -> Iterator[Problem]:
+    """Yield what static graphs, HTP or Genie can't be.
 
     Args:
         lengths: the context lengths, the model's own where the recipe names none.
-
-    Raises:
-        BadInput: says all that is in the way.
     """
-    problems = [found for check in _CHECKS for found in check(recipe, config, lengths, fp16)]
-    if not problems:
-        return
-    listed = "\n".join(f"  - {what}" for what, _ in problems)
-    message = problems[0][0] if len(problems) == 1 else f"the plan is not sound:\n{listed}"
-    raise BadInput(message, hint="; ".join(dict.fromkeys(hint for _, hint in problems if hint)))
+    for check in _CHECKS:
+        yield from check(recipe, config, lengths, fp16)
 
 
 def _each_once(
@@ -52,7 +44,7 @@ def _one_by_one(
     recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
 ) -> Iterator[Problem]:
     if 1 not in recipe.ar:
-        asked = ",".join(map(str, recipe.ar))
+        asked = ",".join(map(str, dict.fromkeys(recipe.ar)))
         yield "no AR-1 graph is asked for, and answers are made token by token", f"--ar {asked},1"
 
 
@@ -98,6 +90,13 @@ def _fp16(
             yield f"the scheme fp16 has no use for the option {name}", "leave it out"
 
 
+def _files(
+    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
+) -> Iterator[Problem]:
+    if recipe.encodings is not None and not recipe.encodings.is_file():
+        yield f"there is no file {recipe.encodings}", "give --encodings an AIMET file"
+
+
 def _formats(
     recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
 ) -> Iterator[Problem]:
@@ -140,6 +139,7 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _splits,
     _toolchain,
     _fp16,
+    _files,
     _formats,
     _windows,
 )

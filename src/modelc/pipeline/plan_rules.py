@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from modelc.decoder.parts import DecoderPart
 from modelc.pipeline.decoder_job import DecoderJob, decoder_job
 from modelc.pipeline.job import Job
 
@@ -15,8 +16,14 @@ SIMULATED_WEIGHTS: Final = 50_000_000
 # Nor is a graph of a part that takes longer than this for one call, but for the quickest of them.
 MOST_SECONDS: Final = 30.0
 
-# The float model runs layer by layer, a few hundred megabytes each.
-LAYER_MEMORY: Final = 3_000_000_000
+# What the float model takes when it runs layer by layer, beside one layer's weights.
+FLOAT_BASE: Final = 600_000_000
+
+
+def runs_float_model(plan: DecoderJob) -> dict[str, Any]:
+    """Steps that run the float model, one layer in memory at a time."""
+    layers = [plan.sizes.part(DecoderPart(n, n + 1)).elements for n in range(plan.config.layers)]
+    return computes(plan, FLOAT_BASE + 4 * max(layers))
 
 
 def computes(plan: DecoderJob, memory: int) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from modelc.pipeline.decoder_job import DecoderJob, decoder_job
 from modelc.pipeline.job import CALIBRATION_TEXT, ENCODINGS_FILE, Job
 from modelc.pipeline.layout import lengths_name
 from modelc.pipeline.plan_parts import part_steps
-from modelc.pipeline.plan_rules import LAYER_MEMORY, TOOLS, chip, compiles, computes
+from modelc.pipeline.plan_rules import TOOLS, chip, compiles, runs_float_model
 from modelc.pipeline.plan_sdk import script_step, uses_sdk
 from modelc.pipeline.step import SOURCE, Step
+from modelc.pipeline.steps_samples import SAMPLE_TOKENS
 from modelc.targets.snapdragon.graph_names import GraphKey
 
 _HERE: Final = "modelc.pipeline"
@@ -66,11 +67,11 @@ def _samples(job: Job, plan: DecoderJob) -> Step:
     return Step(
         "samples",
         f"{_HERE}.steps_samples:run_samples",
-        options={"tokens": min(48, min(plan.layout.context_lengths))},
+        options={"tokens": min(SAMPLE_TOKENS, *plan.layout.context_lengths)},
         inputs=("import", "canonical"),
         reads=(SOURCE, CALIBRATION_TEXT),
         tools=("onnxruntime",),
-        **computes(plan, LAYER_MEMORY),
+        **runs_float_model(plan),
     )
 
 
@@ -93,7 +94,7 @@ def _calibration(job: Job, plan: DecoderJob) -> tuple[Step, ...]:
         inputs=("import", "canonical"),
         reads=(SOURCE, CALIBRATION_TEXT),
         tools=("onnxruntime",),
-        **computes(plan, LAYER_MEMORY),
+        **runs_float_model(plan),
     )
     encode = Step(
         "encodings",

@@ -60,6 +60,7 @@ def make_plan(job: Job) -> Plan:
             inputs=("import", "canonical"),
             reads=(SOURCE, VERIFY_TEXT),
             tools=("onnxruntime",),
+            **family.reference(job),
         ),
         *family.steps(job),
         Step(
@@ -98,7 +99,8 @@ def draft_bundle(job: Job, results: Sequence[StepResult], sources: Sources) -> D
     tools: dict[str, str] = {}
     for result in results:
         tools |= result.fingerprint.tools
-    recipe, texts = with_texts(job.recipe, sources)
+    resolved = job.recipe.model_copy(update=dict(contents.resolved))
+    recipe, texts = with_texts(resolved, sources)
     manifest = Manifest(
         target=job.target.name,
         runtime=job.target.family,

@@ -77,7 +77,7 @@ def _bytes(value: Any) -> Any:
     """Read "8G", "512M" or a plain number of bytes."""
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", value.strip(), re.IGNORECASE)
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([KMGT]?)i?B?", value.strip(), re.IGNORECASE)
     if found is None:
         raise ValueError("a size such as 8G or 512M")
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
@@ -121,7 +121,7 @@ class Recipe(Section):
         "genie",
     )
     toolchain: Literal["pip", "sdk"] = "pip"
-    memory_limit: Annotated[int, BeforeValidator(_bytes), Field(ge=1 << 28)] | None = None
+    memory_limit: Annotated[int, BeforeValidator(_bytes), Field(ge=1)] | None = None
     gguf: Literal["exact", "fast"] = "exact"
     keep_twins: bool = False
     calibration: Calibration = Calibration()

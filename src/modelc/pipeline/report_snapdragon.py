@@ -45,8 +45,7 @@ def _toolchain(settings: Mapping[str, Any]) -> list[str]:
 
 def _parts(settings: Mapping[str, Any]) -> list[str]:
     rows = settings["parts"].items()
-    why = f"{len(rows)}: {settings['why_parts']}."
-    return ["", "## Parts", "", why, "", *table(("part", "holds"), rows)]
+    return ["", "## Parts", "", *table(("part", "holds"), rows)]
 
 
 def _binaries(infos: Mapping[str, Any]) -> list[str]:

@@ -3,12 +3,12 @@ says another."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Final
 
-from modelc.errors import BadInput, Where, nearest
+from modelc.errors import BadInput, nearest
 from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
 from modelc.quant.schemes import Scheme
 
@@ -35,8 +35,8 @@ def weight_kinds(
         imported: module -> kind that imported encodings say, in place of the scheme's.
 
     Raises:
-        BadInput: a pattern matches nothing, or a kind is unknown or doesn't fit a module; or
-            there are overrides and the scheme quantises no weights.
+        BadInput: patterns match nothing, or kinds are unknown or don't fit modules: says all that
+            do; or there are overrides and the scheme quantises no weights.
     """
     if scheme.weights not in MATRIX_KINDS:
         if overrides:
@@ -46,13 +46,16 @@ def weight_kinds(
             )
         return {}
     kinds = {module: imported.get(module) or _default(module, scheme) for module in modules}
-    _check_patterns(overrides, modules)
     for pattern, kind in overrides.items():
         for module in modules:
             if _matches(pattern, module):
                 kinds[module] = kind
-    for module, kind in kinds.items():
-        _check_kind(module, kind, modules[module])
+    problems = [*_lost_patterns(overrides, modules), *_wrong_kinds(kinds, modules)]
+    if problems:
+        raise BadInput(
+            "; ".join(dict.fromkeys(what for what, _ in problems)),
+            hint="; ".join(dict.fromkeys(hint for _, hint in problems)),
+        )
     return kinds
 
 
@@ -86,12 +89,13 @@ def _matches(pattern: str, module: str) -> bool:
     return fnmatchcase(module, pattern) or fnmatchcase(module.removeprefix(_ROOT), pattern)
 
 
-def _check_patterns(overrides: Mapping[str, str], modules: Mapping[str, Sequence[int]]) -> None:
-    lost = [p for p in overrides if not any(_matches(p, module) for module in modules)]
-    if lost:
-        known = {module.removeprefix(_ROOT) for module in modules}
-        hints = [f"{pattern}: {nearest(pattern, known)}" for pattern in lost]
-        raise BadInput(f"no module is called {' or '.join(lost)}", hint="; ".join(hints))
+def _lost_patterns(
+    overrides: Mapping[str, str], modules: Mapping[str, Sequence[int]]
+) -> Iterator[tuple[str, str]]:
+    known = {module.removeprefix(_ROOT) for module in modules}
+    for pattern in overrides:
+        if not any(_matches(pattern, module) for module in modules):
+            yield f"no module is called {pattern}", f"{pattern}: {nearest(pattern, known)}"
 
 
 def known_kinds(module: str) -> list[str]:
@@ -102,18 +106,22 @@ def known_kinds(module: str) -> list[str]:
     return [kind for kind, form in MATRIX_KINDS.items() if form.bits <= 8 or module == HEAD]
 
 
-def _check_kind(module: str, kind: str, shape: Sequence[int]) -> None:
-    known = known_kinds(module)
-    if kind not in known:
-        raise BadInput(
-            f"{module} can't have weights of kind {kind!r}",
-            where=Where(module=module),
-            hint=f"it takes {', '.join(known)}",
-        )
-    block = 0 if module == EMBEDDING else MATRIX_KINDS[kind].block
-    if block and shape[-1] % block:
-        raise BadInput(
-            f"{shape[-1]} inputs of {module} are no whole number of blocks of {block}",
-            where=Where(module=module),
-            hint=f'give it another kind, such as "{module}" = "w4"',
-        )
+def _wrong_kinds(
+    kinds: Mapping[str, str], modules: Mapping[str, Sequence[int]]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with each kind, told of the first module that has it."""
+    told: set[str] = set()
+    for module, kind in kinds.items():
+        known, inputs = known_kinds(module), modules[module][-1]
+        block = MATRIX_KINDS[kind].block if kind in MATRIX_KINDS and module != EMBEDDING else 0
+        if kind in told:
+            continue
+        if kind not in known:
+            told.add(kind)
+            yield f"{module} can't have weights of kind {kind!r}", f"it takes {', '.join(known)}"
+        elif block and inputs % block:
+            told.add(kind)
+            yield (
+                f"{inputs} inputs of {module} are no whole number of blocks of {block}",
+                f'give it another kind, such as "{module}" = "w4"',
+            )
