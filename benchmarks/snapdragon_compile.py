@@ -127,13 +127,12 @@ def compile_with_modelc(
         events=clock,
     )
     assert bundle.report is not None
-    kept = [step for step in bundle.report.steps if not step.name.startswith(PROOF)]
     files = bundle.manifest.files
     binaries = [n for n in files if n.endswith(".bin") and "/" not in n]
     return bundle, Cost(
         quantise_seconds=clock.seconds,
         compile_seconds=clock.compile_seconds,
-        peak_mb=max(step.peak_mb for step in kept),
+        peak_mb=bundle.report.peak_mb,
         binary_mb=sum(files[name].size for name in binaries) / 2**20,
         sqnr_db=bundle.manifest.metrics["sqnr_db"],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 
@@ -59,21 +60,30 @@ def cut_decoder(layers: Sequence[int], head: int, count: int) -> tuple[DecoderPa
     return (DecoderPart(0, 0, embedding=True), *parts)
 
 
-def _balanced(costs: Sequence[int], count: int) -> tuple[int, ...]:
+def _balanced(costs: tuple[int, ...], count: int) -> tuple[int, ...]:
     """Return where each of `count` runs of neighbours ends, the dearest run being cheapest."""
     if not 1 <= count <= len(costs):
         raise ValueError(f"{len(costs)} modules can't be cut into {count}")
-    total = [0, *accumulate(costs)]
-    # best[end]: the dearest run's cost and the ends, of the first modules in so many runs.
-    best: dict[int, tuple[int, tuple[int, ...]]] = {
-        end: (total[end], (end,)) for end in range(1, len(costs) + 1)
-    }
-    for runs in range(2, count + 1):
-        best = {
-            end: min(
-                (max(best[start][0], total[end] - total[start]), (*best[start][1], end))
+    starts, end, ends = _starts(costs), len(costs), list[int]()
+    for runs in range(count, 0, -1):
+        ends.append(end)
+        end = starts[runs][end]
+    return tuple(reversed(ends))
+
+
+@lru_cache(maxsize=4)  # a decoder is cut into every number of parts before one is chosen
+def _starts(costs: tuple[int, ...]) -> list[list[int]]:
+    """Return, for every number of runs and every end, where the last run starts."""
+    size, total = len(costs), [0, *accumulate(costs)]
+    dearest = list(total)
+    starts = [[0] * (size + 1), [0] * (size + 1)]
+    for runs in range(2, size + 1):
+        places, before = [0] * (size + 1), dearest
+        dearest = list(total)
+        for end in range(runs, size + 1):
+            dearest[end], places[end] = min(
+                (max(before[start], total[end] - total[start]), start)
                 for start in range(runs - 1, end)
             )
-            for end in range(runs, len(costs) + 1)
-        }
-    return best[len(costs)][1]
+        starts.append(places)
+    return starts

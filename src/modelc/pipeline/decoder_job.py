@@ -34,7 +34,8 @@ from modelc.pipeline.steps import DEFAULT_CONTEXT
 from modelc.quant.overrides import EMBEDDING, HEAD, check_architecture, weight_kinds
 from modelc.targets.snapdragon.chipsets import Chipset
 
-LARGE: Final = 50_000_000  # numbers in a model, above which steps are processes of their own
+# Numbers in a model above which steps are processes of their own, and the simulator takes hours.
+LARGE: Final = 50_000_000
 _FLOAT_BITS: Final = 16
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from modelc.errors import BadInput
 from modelc.ir.packing.kinds import MATRIX_KINDS
 from modelc.ir.stored import tensor_shape
 from modelc.pipeline.decoder_job import DecoderJob
@@ -19,6 +20,21 @@ _FACTOR: Final = 4  # a block's factor
 def tells_of_weights(plan: DecoderJob, place: str) -> bool:
     """Return whether the encodings of a part's weights fit in a file."""
     return plan.quantised and parameters_bytes(plan, place) <= MOST_BYTES
+
+
+def check_size(plan: DecoderJob, place: str) -> None:
+    """Refuse to write a part's encodings where those of its weights are wanted and don't fit.
+
+    Raises:
+        BadInput: they don't.
+    """
+    if plan.quantised and not tells_of_weights(plan, place):
+        size = parameters_bytes(plan, place)
+        raise BadInput(
+            f"the scales of part {place} would take {size >> 20} MB as JSON, the only form that "
+            f"tools read; {MOST_BYTES >> 20} MB can be handled",
+            hint="use --quant w4a16 or w8a16, whose scales are few, or more --splits",
+        )
 
 
 def parameters_bytes(plan: DecoderJob, place: str) -> int:

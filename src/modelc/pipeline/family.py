@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from modelc.bundle.manifest import Graph, Manifest
@@ -28,8 +27,8 @@ class Contents:
 
     files: Mapping[str, FromFile]
     graphs: tuple[Graph, ...]
-    settings: Mapping[str, Any] = MappingProxyType({})
-    resolved: Mapping[str, Any] = MappingProxyType({})
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    resolved: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

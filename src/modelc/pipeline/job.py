@@ -10,7 +10,7 @@ from typing import Final
 
 from modelc.errors import BadInput
 from modelc.frontends import detect
-from modelc.pipeline.recipe import Recipe
+from modelc.pipeline.recipe import Calibration, Recipe
 from modelc.pipeline.step import SOURCE
 from modelc.quant.schemes import Scheme, default_scheme, find_scheme
 from modelc.targets.find import Target, find_target
@@ -95,11 +95,19 @@ def _refuse_useless(recipe: Recipe, target: Target) -> None:
 
 
 def _check_calibration(recipe: Recipe, scheme: Scheme) -> None:
-    default = Recipe.model_fields["calibration"].default
-    if scheme.activations == "float" and recipe.calibration != default:
+    # The text is of use anyway: compiled parts are tried on it.
+    given = recipe.calibration.model_copy(update={"text": None})
+    if given == Calibration():
+        return
+    reason = ""
+    if scheme.activations == "float":
+        reason = f"the scheme {scheme.name} has floats for activations"
+    elif recipe.encodings is not None:
+        reason = "--encodings are used instead of calibrating"
+    if reason:
         raise BadInput(
-            f"the scheme {scheme.name} has no use for the option calibration",
-            hint="its activations are floats; leave it out",
+            f"{reason}: no use for the option calibration",
+            hint="leave samples and sequence_length out",
         )
 
 

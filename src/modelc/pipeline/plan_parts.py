@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelc.pipeline.decoder_job import DecoderJob
-from modelc.pipeline.exported import tells_of_weights
+from modelc.pipeline.exported import check_size, tells_of_weights
 from modelc.pipeline.job import Job
 from modelc.pipeline.layout import lengths_name
 from modelc.pipeline.plan_rules import (
@@ -26,6 +26,7 @@ def part_steps(job: Job, plan: DecoderJob, place: str) -> list[Step]:
     lowered = _lower(job, plan, place)
     steps = [lowered, *_compile(job, plan, place, lowered)]
     if "aimet" in job.recipe.format:
+        check_size(plan, place)
         steps.append(
             Step(
                 f"export_encodings.{place}",
@@ -75,7 +76,13 @@ def _compile(job: Job, plan: DecoderJob, place: str, lowered: Step) -> list[Step
         Step(
             f"generate_context_binary.{place}",
             f"{_HERE}.steps_binaries:generate_context_binary",
-            options={**chip(plan), "graphs": graphs, "part": place, "most_seconds": MOST_SECONDS},
+            options={
+                **chip(plan),
+                "graphs": graphs,
+                "part": place,
+                "context_length": max(plan.layout.context_lengths),
+                "most_seconds": MOST_SECONDS,
+            },
             inputs=("import", "samples", lowered.name),
             tools=TOOLS,
             **compiles(plan, place),

@@ -10,10 +10,7 @@ from modelc.pipeline.job import Job
 
 TOOLS: Final = ("onnxruntime", "onnxruntime-qnn")
 
-# A decoder larger than this is not run as a whole in the simulator, which takes a second for 37
-# million multiply-adds of an AR-1 graph.
-SIMULATED_WEIGHTS: Final = 50_000_000
-# Nor is a graph of a part that takes longer than this for one call, but for the quickest of them.
+# A graph of a part is not simulated if one call takes longer than this, but for the quickest.
 MOST_SECONDS: Final = 30.0
 
 # What the float model takes when it runs layer by layer, beside one layer's weights.
@@ -38,16 +35,15 @@ def compiles(plan: DecoderJob, place: str) -> dict[str, Any]:
 
 
 def chip(plan: DecoderJob) -> dict[str, Any]:
+    """Return what the compiler must know."""
     # By the chipset's own name: results are shared by all its aliases.
-    return {
-        "chipset": plan.chipset.name,
-        "fp16": not plan.quantised,
-        "context_length": max(plan.layout.context_lengths),
-    }
+    return {"chipset": plan.chipset.name, "fp16": not plan.quantised}
 
 
 def is_simulated(job: Job) -> bool:
-    return decoder_job(job).weights <= SIMULATED_WEIGHTS
+    """Return whether the decoder is run as a whole in the simulator, which takes a second for 37
+    million multiply-adds of an AR-1 graph."""
+    return not decoder_job(job).is_large
 
 
 def has_twins(job: Job) -> bool:

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Final
 
-from modelc.errors import BadInput, Missing
+from modelc.errors import Missing
 from modelc.pipeline.decoder_job import DecoderJob
-from modelc.pipeline.exported import MOST_BYTES, parameters_bytes, tells_of_weights
+from modelc.pipeline.exported import check_size
 from modelc.pipeline.job import Job
 from modelc.pipeline.stages import STAGES, Stage
 from modelc.pipeline.step import SOURCE, Step
@@ -95,7 +95,7 @@ def sdk_steps(
     Raises:
         BadInput: the encodings of the part's weights are too many for a file.
     """
-    _check_size(plan, place)
+    check_size(plan, place)
     lowered = f"lowered.{place}"
     options = {"sdk": sdk_release(), **_compiled(chip), "part": place, "graphs": list(origin)}
     floats = Step(
@@ -150,14 +150,3 @@ def _found() -> Sdk | Missing:
         return find_sdk(os.environ)
     except Missing as error:
         return error
-
-
-def _check_size(plan: DecoderJob, place: str) -> None:
-    if not plan.quantised or tells_of_weights(plan, place):
-        return
-    size = parameters_bytes(plan, place)
-    raise BadInput(
-        f"the scales of part {place} would take {size >> 20} MB as JSON, the only form in which "
-        f"the SDK takes them; {MOST_BYTES >> 20} MB can be handled",
-        hint="use --quant w4a16 or w8a16, whose scales are few, or more --splits",
-    )

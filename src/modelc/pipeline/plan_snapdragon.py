@@ -50,6 +50,7 @@ def snapdragon_steps(job: Job) -> tuple[Step, ...]:
             f"{_HERE}.steps_binaries:describe_binaries",
             options={
                 **chip(plan),
+                "context_length": max(plan.layout.context_lengths),
                 "parts": list(plan.layout.places),
                 "format": list(job.recipe.format),
             },

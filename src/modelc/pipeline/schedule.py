@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from modelc.pipeline.limits import Limits
 from modelc.pipeline.step import Step
@@ -18,6 +19,8 @@ from modelc.process import Leash
 class Stopped(Exception):
     """A step gave up because another one failed or the user interrupted."""
 
+
+_TURN_S: Final = 0.5  # on Windows a wait without an end can't be interrupted
 
 Perform = Callable[[Step, "Schedule"], None]
 
@@ -98,7 +101,7 @@ class Schedule:
                     if self._may_start(step):
                         self._running[step.name] = self._todo.pop(step.name)
                         return step
-                self._changed.wait()
+                self._changed.wait(_TURN_S)
             return None
 
     def _may_start(self, step: Step) -> bool:
@@ -124,7 +127,7 @@ class Schedule:
             while any(map(_runs_away, self._running.values())) or (
                 self._todo and not self.ending.is_set()
             ):
-                self._changed.wait()
+                self._changed.wait(_TURN_S)
 
     def _raise_first(self) -> None:
         failed = [self._failed[name] for name in self._order if name in self._failed]

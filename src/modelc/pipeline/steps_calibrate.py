@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -90,6 +91,7 @@ def import_encodings(context: StepContext) -> None:
             hint=f"{len(matched.unmatched)} names in it fit no tensor"
             + (f", such as {', '.join(matched.unmatched[:SHOWN])}" if matched.unmatched else ""),
         )
+    _check_cache(matched.encodings, context.options["kv"], path)
     weights = imported_kinds(matched.weights)
     for name in matched.unmatched:
         context.log(f"{name} in {path.name} fits no tensor of the model")
@@ -109,6 +111,17 @@ def import_encodings(context: StepContext) -> None:
     encodings.save({**matched.encodings, **table, **rows}, context.out / ENCODINGS)
     scales = scales_of_graph(graph.graph, matched.weights, weights.kinds)
     given_scales.save(scales, context.out / SCALES)
+
+
+def _check_cache(encodings: Mapping[str, Encoding], kv: str, path: Path) -> None:
+    for name, encoding in encodings.items():
+        if name.startswith("present.") and encoding.dtype != kv:
+            bits = encoding.dtype.removeprefix("uint")
+            raise BadInput(
+                f"the file has {name} of the KV cache in {bits} bits",
+                where=Where(path=str(path)),
+                hint=f"use --kv-bits {bits}",
+            )
 
 
 def _table_encoding(

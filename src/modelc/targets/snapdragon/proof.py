@@ -25,11 +25,21 @@ from modelc.targets.snapdragon.rotary import Rotary
 
 Samples = Mapping[str, np.ndarray]
 
+CACHE: Final = "cache"  # stands for all new keys and values
+
 SECONDS_PER_MAC: Final = 1e-9
 SECONDS_PER_WEIGHT: Final = 26e-9
 
 LEAST_DB: Final = 30.0
 """What simulator and CPU have in common at least; where the graph is right it is 36 to 70."""
+
+LEAST_FLOAT_DB: Final = 0.0
+"""What a hidden state or logits have in common with the float model's at least: zeros would have
+as much. Random weights in 4 bits still come to 5, trained ones to 16 and more. New keys and values
+are not held to it: a token's may rightly be small beside a step of the cache."""
+
+WORST_DB: Final = -999.0
+"""Said of results that no number of decibels describes: not finite, or something out of nothing."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +88,8 @@ def _seconds(name: str, model: Path) -> float:
 
 def simulator_seconds(macs: int, ar: int) -> float:
     """Return about how long the simulator takes for a call, measured with decoder layers of 60
-    million weights: most of it goes by the weights, not by the
-    tokens that they are multiplied with."""
+    million weights: most of it goes by the weights, not by the tokens that they are multiplied
+    with."""
     return macs * (SECONDS_PER_MAC + SECONDS_PER_WEIGHT / ar)
 
 
@@ -116,10 +126,10 @@ def _trial(key: GraphKey, host: Host, samples: Samples, rotary: Rotary) -> Trial
 
 def compare(trial: Trial, results: Arrays) -> dict[str, Any]:
     """Return how close a compiled graph's results are: SQNR in dB of the hidden state or logits,
-    and the least of all new keys and values; None stands for equal."""
+    and the least of all new keys and values; None stands for equal, `WORST_DB` for no number."""
     rows: dict[str, dict[str, list[float]]] = {}
     for tensor in trial.outputs:
-        kind = "cache" if genie.is_cache(tensor.name) else tensor.name
+        kind = CACHE if genie.is_cache(tensor.name) else tensor.name
         found = dequantise(_new_rows(tensor.name, results[tensor.name], trial.new), tensor)
         on_cpu = dequantise(_new_rows(tensor.name, trial.on_cpu[tensor.name], trial.new), tensor)
         row = rows.setdefault(kind, {"cpu_db": [], "float_db": []})
@@ -130,7 +140,7 @@ def compare(trial: Trial, results: Arrays) -> dict[str, Any]:
         "new": trial.new,
         "macs": trial.macs,
         "outputs": {
-            kind: {name: _finite(min(values)) for name, values in row.items()}
+            kind: {name: _told(min(values)) for name, values in row.items()}
             for kind, row in rows.items()
         },
     }
@@ -176,17 +186,20 @@ def _padded(values: np.ndarray, tensor: Tensor) -> np.ndarray:
 def _codes(values: np.ndarray, tensor: Tensor) -> np.ndarray:
     if not tensor.scale:
         return values.astype(tensor.dtype)
+    # Type: a string; what has a scale has an integer type.
     encoding = Encoding(tensor.scale, tensor.zero_point, tensor.dtype)  # type: ignore[arg-type]
     return encoding.quantise(values)
 
 
 def _sqnr_db(wanted: np.ndarray, found: np.ndarray) -> float:
+    if not (np.isfinite(wanted).all() and np.isfinite(found).all()):
+        return WORST_DB
     signal = float(np.square(wanted, dtype=np.float64).sum())
     noise = float(np.square(np.subtract(wanted, found, dtype=np.float64)).sum())
     if noise == 0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
+    return 10 * math.log10(signal / noise) if signal else WORST_DB
 
 
-def _finite(value: float) -> float | None:
-    return round(value, 2) if math.isfinite(value) else None
+def _told(db: float) -> float | None:
+    return None if db == math.inf else round(db, 2)

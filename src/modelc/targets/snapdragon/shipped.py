@@ -9,7 +9,7 @@ from modelc.targets.runtime import Finding
 from modelc.targets.snapdragon.binary import BinaryInfo
 from modelc.targets.snapdragon.chipsets import Chipset
 from modelc.targets.snapdragon.graph_names import parse
-from modelc.targets.snapdragon.proof import LEAST_DB
+from modelc.targets.snapdragon.proof import CACHE, LEAST_DB, LEAST_FLOAT_DB
 
 
 def chipset_findings(shipped: Mapping[str, BinaryInfo], chip: Chipset) -> list[Finding]:
@@ -25,18 +25,29 @@ def chipset_findings(shipped: Mapping[str, BinaryInfo], chip: Chipset) -> list[F
 
 
 def proof_findings(proofs: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
-    """Say of each graph that was tried whether the simulator computes what the CPU does."""
+    """Say of each graph that was tried whether the simulator computes what the CPU does, and
+    whether that is nearer to the float model than nothing would be."""
     found = []
     for graph, proof in proofs.items():
-        rows = proof["outputs"]
-        good = all(row["cpu_db"] is None or row["cpu_db"] >= LEAST_DB for row in rows.values())
+        rows = proof["outputs"].items()
+        good = all(_reaches(row["cpu_db"], LEAST_DB) for _, row in rows)
+        good = good and not any(_useless(output, row) for output, row in rows)
         told = ", ".join(
             f"{output} {_db(row['cpu_db'])} against CPU, {_db(row['float_db'])} against float"
-            for output, row in rows.items()
+            f"{', worse than nothing' if _useless(output, row) else ''}"
+            for output, row in rows
         )
         where = f"{proof['new']} tokens after {proof['past']}"
         found.append(Finding("part_in_simulator", good, f"{graph}, {where}: {told}"))
     return found
+
+
+def _useless(output: str, row: Mapping[str, float | None]) -> bool:
+    return output != CACHE and not _reaches(row["float_db"], LEAST_FLOAT_DB)
+
+
+def _reaches(value: float | None, least: float) -> bool:
+    return value is None or value >= least
 
 
 def not_run_findings(
