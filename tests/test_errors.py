@@ -297,8 +297,12 @@ def test_damaged_store_entry(
     call(*command, store=store).json()
     rows = call("explain", llama_gguf, "-t", "cpu", "--json", store=store).json()
     assert {row["why"] for row in rows} == {"cached"}
-    (weights,) = (store / "v1/entries").glob("*/files/model.onnx.data")
-    flip(weights)
+    manifest = json.loads((tmp_path / "bundle/manifest.json").read_text())
+    shipped = manifest["files"]["model.onnx.data"]["sha256"]
+    (record,) = (
+        path for path in (store / "v1/entries").glob("*/record.json") if shipped in path.read_text()
+    )
+    flip(record.with_name("files") / "model.onnx.data")
 
     checked = call("cache", "verify", store=store)
     assert checked.code == 1

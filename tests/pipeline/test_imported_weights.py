@@ -14,7 +14,7 @@ import onnx_ir as ir
 import pytest
 
 from modelc.decoder.builder import build_decoder
-from modelc.errors import BadInput, Damaged
+from modelc.errors import BadInput
 from modelc.frontends import read_model
 from modelc.ir.packing import given_scales
 from modelc.ir.packing.given_scales import GivenScales
@@ -196,7 +196,7 @@ def test_the_graphs_have_the_files_scales(
     for name in ("prepare_exports", "split_model", "mha_to_sha")[: 2 + (attention == "sha")]:
         graphs = run(name, llama_folder, graphs, tmp_path / name, imported[0])
     graphs = [path for path in graphs if path.stem == GRAPH]
-    known = {"encodings": file, "overrides": {UP: "w4_b32"}}
+    known = {"encodings": file, "overrides": {UP: "w4_b32"}, "attention": attention}
     (path,) = run("quantize", llama_folder, graphs, tmp_path / "made", imported[0], **known)
     model, weights = ir.load(path), read_model(llama_folder).weights
     table = model.graph.initializers[f"{TABLE}.weight.quantisation.scale"].const_value
@@ -228,7 +228,7 @@ def test_scales_elsewhere_are_not_found(
         graphs = run(name, llama_folder, graphs, tmp_path / name, imported[0])
     graphs = [path for path in graphs if path.stem == GRAPH]
     (tmp_path / "encodings.json").write_bytes((imported[0] / "encodings.json").read_bytes())
-    options = {"overrides": {QUERIES: "w4"}}
+    options = {"overrides": {QUERIES: "w4"}, "attention": "grouped"}
     made = [
         run("quantize", llama_folder, graphs, tmp_path / str(index), folder, **options)[0]
         for index, folder in enumerate([imported[0], tmp_path])
@@ -238,6 +238,6 @@ def test_scales_elsewhere_are_not_found(
 
     other = GivenScales("w4", 0, np.ones((8, 1), np.float32))
     given_scales.save({QUERIES: other}, tmp_path / SCALES)
-    with pytest.raises(Damaged, match="not of 64 rows of 64") as caught:
+    with pytest.raises(BadInput, match="not of 64 rows of 64") as caught:
         run("quantize", llama_folder, graphs, tmp_path / "other", tmp_path, **options)
     assert "for this model" in caught.value.hint

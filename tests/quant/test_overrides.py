@@ -53,7 +53,9 @@ def test_16_bits_are_for_the_head() -> None:
 
 
 def test_a_pattern_is_of_the_whole_path() -> None:
-    with pytest.raises(BadInput, match="no module is called down_proj or head") as caught:
+    with pytest.raises(
+        BadInput, match="no module is called down_proj; no module is called head"
+    ) as caught:
         weight_kinds(MODULES, W4A16, {"down_proj": "w8", "head": "w8", "lm_head": "w4"})
     assert "down_proj: did you mean layers." in caught.value.hint
     assert "head: did you mean lm_head" in caught.value.hint

@@ -52,7 +52,7 @@ class Program:
     def step(self, call: dict[str, Any], tokens: list[int]) -> np.ndarray:
         ar, length, count = call["ar"], call["context_length"], len(tokens)
         slots = length - ar
-        rotary = self.form["rotary"][str(length)]
+        rotary = self.form["rotary"]
         angles = np.outer(np.arange(self.position, self.position + ar), rotary["frequencies"])
         mask = np.full((ar, length), call["mask"]["hide"])
         mask[:, : self.position] = call["mask"]["attend"]

@@ -30,12 +30,18 @@ def step_command(
     context_length: options.ContextLength = None,
     ar: options.Ar = None,
     splits: options.Splits = None,
+    attention: options.Attention = None,
     kv_bits: options.KvBits = None,
     override: options.Override = None,
     encodings: Annotated[
         Path | None,
-        typer.Option(help="A bundle's encodings.json, put beside graphs and onto them."),
+        typer.Option(
+            help="AIMET's file, of the model or of the graphs, or a bundle's encodings.json, with "
+            "whose weights.npz the scales of weights come too. Default: NAME.encodings beside "
+            "each graph NAME.onnx, of which activations are taken; scales of weights are chosen."
+        ),
     ] = None,
+    memory_limit: options.MemoryLimit = None,
     recipe: options.RecipeFile = None,
     json: options.Json = False,
 ) -> None:
@@ -50,8 +56,10 @@ def step_command(
         context_length=context_length,
         ar=ar,
         splits=splits,
+        attention=attention,
         kv_bits=kv_bits,
         overrides=override,
+        memory_limit=memory_limit,
     )
     request = StepRequest(name, source, chosen, tuple(files or ()), encodings, output)
     made = run_step(request)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -66,6 +66,24 @@ def save(encodings: Mapping[str, Encoding], path: Path) -> None:
 def load(path: Path) -> dict[str, Encoding]:
     """Raises Damaged if the file is not what `save` writes."""
     try:
-        return {name: Encoding(**row) for name, row in json.loads(path.read_text()).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        document = json.loads(path.read_text())
+        if not isinstance(document, dict):
+            raise ValueError("no JSON object")
+        return {name: _encoding(name, row) for name, row in document.items()}
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"not an encodings file: {error}", where=Where(path=str(path))) from error
+
+
+def _encoding(name: str, row: object) -> Encoding:
+    """Raises ValueError for what is no encoding."""
+    if isinstance(row, dict) and row.keys() == {"scale", "zero_point", "dtype"}:
+        scale, zero_point, dtype = row["scale"], row["zero_point"], row["dtype"]
+        if (
+            dtype in get_args(IntegerType)
+            and type(scale) is float
+            and 0 < scale < float("inf")
+            and type(zero_point) is int
+            and np.iinfo(dtype).min <= zero_point <= np.iinfo(dtype).max
+        ):
+            return Encoding(scale, zero_point, dtype)
+    raise ValueError(f"{name[:80]} has no scale, zero_point and dtype that go together")

@@ -14,11 +14,11 @@ from modelc.errors import BadInput, Where
 from modelc.frontends import read_model
 from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
 from modelc.ir.stored import tensor_shape
+from modelc.pipeline.free_memory import free_memory
 from modelc.pipeline.imported_weights import kinds_of_file
 from modelc.pipeline.job import Job
 from modelc.pipeline.layout import Layout
 from modelc.pipeline.limits import usable_cores
-from modelc.pipeline.memory import free_memory
 from modelc.pipeline.part_sizes import (
     Choice,
     PartSize,

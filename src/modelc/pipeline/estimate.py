@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from modelc.frontends import read_model
 from modelc.ir.stored import StoredMatrix, tensor_shape
 from modelc.pipeline.decoder_job import decoder_job
+from modelc.pipeline.free_memory import free_memory
 from modelc.pipeline.job import Job, make_job
-from modelc.pipeline.memory import free_memory
 from modelc.pipeline.part_sizes import HTP_LIMIT
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.steps import DEFAULT_CONTEXT

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from modelc.errors import BadInput
-from modelc.pipeline.memory import free_memory
+from modelc.pipeline.free_memory import free_memory
 
 
 def usable_cores() -> int:

@@ -1,9 +1,8 @@
-"""Peak resident memory of a piece of work, its child processes included; what is free now."""
+"""Peak resident memory of a piece of work, its child processes included."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import threading
 from contextlib import suppress
@@ -131,13 +130,3 @@ def _getrusage_peak() -> int:
     except ImportError:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-
-
-def free_memory() -> int:
-    """Bytes of memory that this machine could give now."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found = dict(line.split(":", 1) for line in lines)
-        return int(found["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

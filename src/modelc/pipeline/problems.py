@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from modelc.errors import BadInput
+from modelc.errors import BadInput, Where
 
 Problem = tuple[str, str]
 """What is wrong, and what to do about it."""
@@ -15,7 +15,7 @@ class Problems:
     """Grows while a plan is checked."""
 
     def __init__(self, found: Iterable[Problem] = ()) -> None:
-        self._found = list(found)
+        self._found = [(what, hint, Where()) for what, hint in found]
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
@@ -23,7 +23,7 @@ class Problems:
         try:
             yield
         except BadInput as error:
-            self._found.append((error.message, error.hint))
+            self._found.append((error.message, error.hint, error.where))
 
     def tell(self) -> None:
         """Raise what was found, if anything was.
@@ -33,6 +33,11 @@ class Problems:
         """
         if not self._found:
             return
-        listed = "\n".join(f"  - {what}" for what, _ in self._found)
-        message = f"the plan is not sound:\n{listed}" if len(self._found) > 1 else self._found[0][0]
-        raise BadInput(message, hint="; ".join(dict.fromkeys(h for _, h in self._found if h)))
+        message, _, where = self._found[0]
+        if len(self._found) > 1:
+            lines = [
+                f"  - {what}{f' ({place})' if str(place) else ''}" for what, _, place in self._found
+            ]
+            message, where = "\n".join(("the plan is not sound:", *lines)), Where()
+        hints = dict.fromkeys(hint for _, hint, _ in self._found if hint)
+        raise BadInput(message, where=where, hint="; ".join(hints))

@@ -19,6 +19,7 @@ from modelc.pipeline.steps_samples import SAMPLES, load_samples
 from modelc.targets.snapdragon.binary import BinaryInfo, from_json, to_json
 
 if TYPE_CHECKING:
+    from modelc.targets.snapdragon.proof import Trial
     from modelc.targets.snapdragon.rotary import Rotary
 
 INFO: Final = "binary.json"
@@ -57,14 +58,15 @@ def generate_context_binary(context: StepContext) -> None:
     """Compile one part: decoder_I_of_N.bin, a wrapper for each graph, and decoder_I_of_N.json with
     the settings of its graphs, by the names that they have in the binary.
 
-    Before it is closed, the compiler runs the graphs that are cheap enough on samples of the float
-    model's tensors, if there are any: proof.json says how close it came. binary.json says what was
-    read back from each binary.
+    Before it is closed, the compiler runs the part's graphs that are cheap enough on samples of the
+    float model's tensors, if there are any: proof.json says how close it came. binary.json says
+    what was read back from each binary.
 
     Options: chipset, fp16, part, graphs (names), context_length (the longest), most_seconds (of
         the simulator, for a graph to be run).
     """
     from modelc.targets.snapdragon.chipsets import find_chipset
+    from modelc.targets.snapdragon.contract import check_contract
 
     part, graphs = context.options["part"], context.options["graphs"]
     lowered = context.inputs[f"quantize.{part}"]
@@ -73,10 +75,13 @@ def generate_context_binary(context: StepContext) -> None:
         sets = {f"decoder_{part}.bin": models}
     else:
         sets = {f"{name}.bin": {name: model} for name, model in models.items()}
+    check_contract(models)
+    tried = _trials(context, models) if "samples" in context.inputs else {}
     infos: dict[str, Any] = {}
     proofs: dict[str, Any] = {}
     for binary, chosen in sets.items():
-        info, proved = _compile(context, chosen, binary, prove="samples" in context.inputs)
+        chosen_trials = {name: trial for name, trial in tried.items() if name in chosen}
+        info, proved = _compile(context, chosen, binary, chosen_trials)
         infos[binary] = to_json(info)
         proofs |= proved
         write_json(context.out / f"{Path(binary).stem}.json", binary_settings(context, info))
@@ -89,9 +94,13 @@ def compile_twin(context: StepContext) -> None:
 
     Options: chipset, fp16, graph.
     """
+    from modelc.targets.snapdragon.contract import check_contract
+
     (lowered,) = context.inputs.values()
     name = context.options["graph"]
-    _compile(context, {name: lowered / f"{name}.onnx"}, f"{name}.bin", prove=False)
+    models = {name: lowered / f"{name}.onnx"}
+    check_contract(models)
+    _compile(context, models, f"{name}.bin", {})
 
 
 def binary_settings(context: StepContext, info: BinaryInfo) -> dict[str, Any]:
@@ -139,9 +148,8 @@ def describe_binaries(context: StepContext) -> None:
     if "genie" in context.options["format"]:
         _write_genie_files(context, list(infos))
     if "ort" in context.options["format"]:
-        rotaries = {length: _rotary(context, length) for length in _lengths(infos)}
         wrappers = [path for folder in folders for path in sorted(folder.glob("*.onnx"))]
-        write_ort_form(wrappers, infos, rotaries, context.out)
+        write_ort_form(wrappers, infos, read_rotary(context), context.out)
 
 
 def _write_genie_files(context: StepContext, binaries: list[str]) -> None:
@@ -173,21 +181,22 @@ def _write_genie_files(context: StepContext, binaries: list[str]) -> None:
     (context.out / SAMPLE_PROMPT).write_text(sample_prompt(tokenizer), encoding="utf-8")
 
 
+def _trials(context: StepContext, models: Mapping[str, Path]) -> dict[str, Trial]:
+    from modelc.targets.snapdragon.proof import trials
+
+    samples = load_samples(context.inputs["samples"] / SAMPLES)
+    return trials(models, samples, read_rotary(context), context.options["most_seconds"])
+
+
 def _compile(
-    context: StepContext, models: Mapping[str, Path], binary: str, *, prove: bool
+    context: StepContext, models: Mapping[str, Path], binary: str, tried: Mapping[str, Trial]
 ) -> tuple[BinaryInfo, dict[str, Any]]:
-    """Compile graphs into `binary` in the step's result, each with its wrapper beside it."""
+    """Compile graphs into `binary` in the step's result, each with its wrapper beside it; return
+    what was read back from it, and how close the graphs came that are tried."""
     from modelc.targets.snapdragon.chipsets import find_chipset
     from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
-    from modelc.targets.snapdragon.contract import check_contract
-    from modelc.targets.snapdragon.proof import compare, trials
+    from modelc.targets.snapdragon.proof import compare
 
-    check_contract(models)
-    tried = {}
-    if prove:
-        samples = load_samples(context.inputs["samples"] / SAMPLES)
-        rotary = read_rotary(context)
-        tried = trials(models, samples, rotary, context.options["most_seconds"])
     made = compile_graphs(
         models,
         find_chipset(context.options["chipset"]),
@@ -210,20 +219,11 @@ def _compile(
 
 def read_rotary(context: StepContext) -> Rotary:
     """Return the model's rotary embedding at the longest context."""
-    return _rotary(context, context.options["context_length"])
-
-
-def _rotary(context: StepContext, context_length: int) -> Rotary:
     from modelc.decoder.config import load_config
     from modelc.targets.snapdragon.rotary import rotary_of
 
-    return rotary_of(load_config(context.inputs["import"] / CONFIG), context_length)
-
-
-def _lengths(infos: Mapping[str, BinaryInfo]) -> set[int]:
-    from modelc.targets.snapdragon.graph_names import parse
-
-    return {parse(graph.name).context_length for info in infos.values() for graph in info.graphs}
+    config = load_config(context.inputs["import"] / CONFIG)
+    return rotary_of(config, context.options["context_length"])
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -12,8 +12,8 @@ REHEARSAL: Final = "rehearsal.npz"
 
 
 def run_part(context: StepContext) -> None:
-    """Run one part's graphs on the verification text: rehearsal.npz with what the part gives in
-    each call.
+    """Run one part's graphs on the verification text: rehearsal.npz with its tokens, and what the
+    part gives in each call.
 
     Options: lowered (the step that made the graphs), before (the part before, or none), graphs
         (names), context_length (the longest).
@@ -23,7 +23,7 @@ def run_part(context: StepContext) -> None:
 
     lowered = context.inputs[context.options["lowered"]]
     before = context.options["before"]
-    given = load(context.inputs[f"rehearse.{before}"] / REHEARSAL) if before else []
+    given = load(context.inputs[f"rehearse.{before}"] / REHEARSAL).calls if before else ()
     tokens, _ = load_reference(context.inputs["reference"] / VERIFICATION_DATA)
     models = {name: lowered / f"{name}.onnx" for name in context.options["graphs"]}
     save(rehearse(models, tokens, given, read_rotary(context)), context.out / REHEARSAL)

@@ -58,8 +58,7 @@ class Usage:
                 self._depth -= 1
                 if self._depth == 0:
                     self._claims.clear()
-                    self._own.release()
-                    _forget(Path(self._own.lock_file))
+                    self._end()
 
     def claim(self, keys: Iterable[str]) -> None:
         """Say that these results are needed, until `release` or the end of the use."""
@@ -79,8 +78,17 @@ class Usage:
                 remove(key)
 
     def users(self) -> int:
-        """How many uses there are now, this one included; forgets those that died."""
+        """How many uses there are now, this one included; forgets those that died. Call it with
+        `pruning` held."""
         return sum(1 for _ in self._living())
+
+    def _end(self) -> None:
+        try:
+            with self.pruning():  # others read the files under it
+                self._own.release()
+                _forget(Path(self._own.lock_file))
+        finally:
+            self._own.release()
 
     def _tell(self) -> None:
         write_atomic(self._keys, json.dumps(sorted(self._claims)).encode(), durable=False)
@@ -97,11 +105,14 @@ class Usage:
         for path in self._folder.glob("*.lock"):
             try:
                 with FileLock(path, timeout=0):
-                    _forget(path)
+                    pass  # nobody holds it
             except Timeout:
                 yield path
+            else:
+                _forget(path)
 
 
 def _forget(lock: Path) -> None:
+    """Remove the files of a use that has ended. Its lock must be free: Windows keeps open files."""
     lock.with_suffix(".json").unlink(missing_ok=True)
     lock.unlink(missing_ok=True)

@@ -150,6 +150,19 @@ def test_a_file_of_them(tmp_path: Path) -> None:
         {"m/kind": np.array(["w4"], object), "m/first_row": np.array(0), "m/scales": np.ones(1)},
         {"m/kind": np.array("w4"), "m/first_row": np.ones(2), "m/scales": np.ones((1, 1))},
         {"m/kind": np.array("w4_lpbq"), "m/first_row": np.array(0), "m/scales": np.ones((1, 1))},
+        *(
+            {"m/kind": np.array("w4"), "m/first_row": np.array(0), "m/scales": np.array([[scale]])}
+            for scale in (0.0, -1.0, np.nan, np.inf, 1e300, 1e-300)
+        ),
+        *(
+            {
+                "m/kind": np.array("w4_lpbq"),
+                "m/first_row": np.array(0),
+                "m/scales": np.ones((1, 1)),
+                "m/multiples": np.array([[multiple]], dtype),
+            }
+            for multiple, dtype in ((0, "u1"), (17, "u1"), (300, "i8"), (-1, "i1"), (1.5, "f4"))
+        ),
     ],
 )
 def test_other_arrays(arrays: dict, tmp_path: Path) -> None:

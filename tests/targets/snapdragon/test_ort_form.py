@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import onnx
 import pytest
 from support import ort_program
 from support.htp_decoder import CHIPSET, Lowered, lower
+from support.tiny_source import tiny_config, tiny_source, write_weights
 
-from modelc.decoder.config import DecoderSource
+from modelc.decoder.config import Rope
 from modelc.errors import BadInput, Damaged
 from modelc.targets.snapdragon.binary import BinaryInfo, read_binary
 from modelc.targets.snapdragon.chipsets import find_chipset
@@ -32,7 +34,7 @@ pytestmark = pytest.mark.simulator
 TOKENS = [1, 5, 9, 12, 3, 39, 7, 7, 2, 30, 11]
 
 
-def form_of(wrappers: list[Path], rotary: dict[int, Rotary], folder: Path) -> dict[str, Any]:
+def form_of(wrappers: list[Path], rotary: Rotary, folder: Path) -> dict[str, Any]:
     binaries: dict[str, BinaryInfo] = {}
     for wrapper in wrappers:
         binary = binary_of(wrapper)
@@ -44,8 +46,8 @@ def form_of(wrappers: list[Path], rotary: dict[int, Rotary], folder: Path) -> di
     return form
 
 
-def rotaries(made: Lowered) -> dict[int, Rotary]:
-    return {made.context: rotary_of(made.source.config, made.context)}
+def rotary_for(made: Lowered) -> Rotary:
+    return rotary_of(made.source.config, made.context)
 
 
 @pytest.mark.parametrize("scheme", ["w8a16", "fp16"])
@@ -56,17 +58,21 @@ def test_a_program_runs_it(
 ) -> None:
     """On twins, which load here; Genie's tokens are held against the same simulator elsewhere."""
     compiled = tiny(scheme)
-    form = form_of(compiled.wrappers, rotaries(compiled.lowered), tmp_path)
+    form = form_of(compiled.wrappers, rotary_for(compiled.lowered), tmp_path)
     assert "ep.share_ep_contexts" not in form["session_entries"]
     np.testing.assert_array_equal(logits_of(tmp_path), compiled.simulator().logits(TOKENS))
 
 
-def test_two_context_lengths(source: DecoderSource, tmp_path: Path) -> None:
-    """The program goes from the short context to the long one, with the tokens so far."""
+def test_two_context_lengths(tmp_path: Path) -> None:
+    """The program goes from the short context to the long one, with the tokens so far, whose
+    angles are those of the long one."""
+    rope = Rope("longrope", dim=8, short_factors=(1.0,) * 4, long_factors=(2.0,) * 4)
+    rope = replace(rope, original_context=16)
+    source = tiny_source(tiny_config(rope=rope), tmp_path / "weights.bin")
+    write_weights(source)
     lengths = {length: lower(source, length, "fp16", tmp_path / str(length)) for length in (12, 24)}
     wrappers = [wrapper for made in lengths.values() for wrapper in made.twins(tmp_path / "twins")]
-    rotary = {length: rotary_of(source.config, length) for length in lengths}
-    form = form_of(wrappers, rotary, tmp_path)
+    form = form_of(wrappers, rotary_for(lengths[24]), tmp_path)
     wanted = [(1, 12), (8, 12), (1, 24), (8, 24)]
     assert [(call["ar"], call["context_length"]) for call in form["calls"]] == wanted
     reference = lengths[24].reference(TOKENS)
@@ -93,7 +99,7 @@ def test_graphs_that_share_a_binary(lowered: Callable[[str], Lowered], tmp_path:
     )
     folder = tmp_path / "bundle"
     folder.mkdir()
-    form = form_of(list(compiled.wrappers.values()), rotaries(made), folder)
+    form = form_of(list(compiled.wrappers.values()), rotary_for(made), folder)
     assert form["session_entries"]["ep.share_ep_contexts"] == "1"
     assert [(call["ar"], call["context_length"]) for call in form["calls"]] == [
         (1, made.context),
@@ -123,18 +129,18 @@ def test_graphs_that_share_a_binary(lowered: Callable[[str], Lowered], tmp_path:
     one = [compiled.wrappers[next(iter(graphs))]]
     info = {"decoder_1_of_1.bin": compiled.info}
     with pytest.raises(Damaged, match="holds no graph"):
-        write_ort_form(one, {"other.bin": compiled.info}, rotaries(made), folder)
+        write_ort_form(one, {"other.bin": compiled.info}, rotary_for(made), folder)
     proto = onnx.load(one[0])
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 7
     onnx.save(proto, one[0])
     with pytest.raises(Damaged, match=f"declares other tensors .*{proto.graph.input[0].name}"):
-        write_ort_form(one, info, rotaries(made), folder)
+        write_ort_form(one, info, rotary_for(made), folder)
 
 
 def test_a_part_that_is_missing(tiny: Callable[[str], object], tmp_path: Path) -> None:
     compiled = tiny("w8a16")
     with pytest.raises(BadInput, match="not every part"):
-        write_ort_form([], {}, rotaries(compiled.lowered), tmp_path)
+        write_ort_form([], {}, rotary_for(compiled.lowered), tmp_path)
 
 
 @pytest.mark.parametrize("binary", ["../decoder.bin", "/decoder.bin", ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from modelc.passes.base import run_passes
 from modelc.passes.pipelines import build_pipeline
 from modelc.quant.schemes import SCHEMES
 from modelc.reference.stream import StreamedReference
+from modelc.targets.runtime import Finding
+from modelc.targets.snapdragon.binary import Tensor
 from modelc.targets.snapdragon.chipsets import find_chipset
 from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
 from modelc.targets.snapdragon.proof import Trial, compare, simulator_seconds, trials
@@ -88,6 +91,54 @@ def test_graphs_that_take_too_long_are_left_out(
     fewer = trials(files("fp16"), samples, rotary_of(source.config, CONTEXT), limit)
     assert set(fewer) == {name for name, count in seconds.items() if count <= limit}
     assert len(fewer) < len(found)
+
+
+LOGITS = Tensor("logits", (1, 2, 4), "float32")
+VALUE = Tensor("past_value_0_out", (1, 1, 2, 4), "float32")
+RIGHT = np.array([[[1, -2, 3, 4], [5, 6, -7, 8]]], np.float32)
+ZEROS = np.zeros_like(RIGHT)
+
+
+def finding_of(
+    found: np.ndarray, on_cpu: np.ndarray, as_float: np.ndarray, tensor: Tensor = LOGITS
+) -> Finding:
+    name = tensor.name
+    trial = Trial(3, 2, 1, {}, (tensor,), {name: on_cpu}, {name: as_float})
+    proofs = json.loads(json.dumps({"graph": compare(trial, {name: found})}, allow_nan=False))
+    (finding,) = proof_findings(proofs)
+    return finding
+
+
+def test_what_is_equal_or_near() -> None:
+    assert finding_of(RIGHT, RIGHT, RIGHT).passed
+    assert "logits equal against CPU, equal against float" in finding_of(RIGHT, RIGHT, RIGHT).detail
+    assert finding_of(1.001 * RIGHT, RIGHT, 1.5 * RIGHT).passed
+    assert finding_of(ZEROS, ZEROS, ZEROS).passed
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_no_number(broken: float, whole: bool) -> None:
+    """As where half precision overflows."""
+    found = RIGHT.copy()
+    found[..., slice(None) if whole else slice(1, 2)] = broken
+    assert not finding_of(found, RIGHT, RIGHT).passed
+    assert not finding_of(RIGHT, found, RIGHT).passed
+    assert not finding_of(RIGHT, RIGHT, found).passed
+
+
+def test_something_out_of_nothing() -> None:
+    assert not finding_of(RIGHT, ZEROS, RIGHT).passed
+    assert not finding_of(ZEROS, RIGHT, RIGHT).passed
+
+
+def test_wrong_everywhere_alike() -> None:
+    """CPU and simulator agree on a graph that computes something else than the model. New values
+    may be far from it."""
+    flipped = np.flip(RIGHT, -1)
+    wrong = finding_of(flipped, flipped, RIGHT)
+    assert not wrong.passed and "against float, worse than nothing" in wrong.detail
+    assert finding_of(flipped[None], flipped[None], RIGHT[None], VALUE).passed
 
 
 @pytest.mark.simulator

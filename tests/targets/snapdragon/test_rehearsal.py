@@ -12,13 +12,16 @@ from support.htp_decoder import lower_parts
 from modelc.decoder.builder import build_decoder
 from modelc.decoder.config import DecoderSource
 from modelc.decoder.parts import DecoderPart
+from modelc.errors import Missing
 from modelc.ir.genie import LOGITS
 from modelc.quant.schemes import SCHEMES
 from modelc.reference.stream import StreamedReference
+from modelc.targets.snapdragon.chipsets import find_chipset
 from modelc.targets.snapdragon.decode_loop import Arrays, Decoder, Part
 from modelc.targets.snapdragon.graph_names import parse
 from modelc.targets.snapdragon.host import Host
 from modelc.targets.snapdragon.rehearsal import load, rehearse, save
+from modelc.targets.snapdragon.rehearsed import Rehearsed
 from modelc.targets.snapdragon.rotary import rotary_of
 
 PARTS = (DecoderPart(0, 0, embedding=True), DecoderPart(0, 2), DecoderPart(2, 2, head=True))
@@ -29,11 +32,13 @@ CONTEXT = 32
 def chained(files: list[Path], source: DecoderSource, folder: Path) -> np.ndarray:
     """Rehearse part after part, each from what the one before left on disk."""
     rotary = rotary_of(source.config, CONTEXT)
-    given: list[Arrays] = []
+    given: tuple[Arrays, ...] = ()
     for number in range(1, len(PARTS) + 1):
         models = {file.stem: file for file in files if parse(file.stem).part == number}
         save(rehearse(models, TOKENS, given, rotary), folder / f"{number}.npz")
-        given = load(folder / f"{number}.npz")
+        found = load(folder / f"{number}.npz")
+        assert found.tokens == tuple(TOKENS)
+        given = found.calls
     return np.concatenate([call[LOGITS] for call in given])
 
 
@@ -52,6 +57,16 @@ def test_parts_give_what_the_whole_gives(
     if scheme == "fp16":  # on the CPU, float graphs are float
         reference = StreamedReference(build_decoder(source, CONTEXT)).logits(TOKENS)
         assert np.abs(expected - reference).max() < 1e-4 * np.abs(reference).max()
+
+
+def test_logits_are_those_of_the_rehearsed_tokens() -> None:
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    runtime = Rehearsed([7, 8, 9, 7], rows, find_chipset("sm8750"), {}, {})
+    np.testing.assert_array_equal(runtime.logits([7, 8, 9, 7]), rows)
+    np.testing.assert_array_equal(runtime.logits([7, 8]), rows[:2])
+    for others in ([8, 7], [7, 8, 9, 8], [7, 8, 9, 7, 8]):
+        with pytest.raises(Missing, match="only the verification text"):
+            runtime.logits(others)
 
 
 def test_multiply_adds_are_counted(source: DecoderSource, tmp_path: Path) -> None:

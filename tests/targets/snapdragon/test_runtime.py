@@ -18,6 +18,7 @@ from modelc.targets.snapdragon.runtime import SnapdragonRuntime
 
 CHIPSET = find_chipset("sm8750")
 TOKENS = list(range(3, 60))
+EOS = (5, 99)
 
 
 class Scripted:
@@ -42,7 +43,7 @@ def findings(
 ) -> dict[str, tuple[bool, str]]:
     graph = Graph("token_ar1_cl64_1_of_1_token", (), (), 0, changes.pop("vtcm_mb", 8))
     info = BinaryInfo("v2", **{"soc_model": 69, "htp_arch": "v79", "graphs": (graph,), **changes})
-    runtime = SnapdragonRuntime(genie, simulator, CHIPSET, {"a.bin": info}, {}, folder)
+    runtime = SnapdragonRuntime(genie, simulator, EOS, CHIPSET, {"a.bin": info}, {}, folder)
     found = runtime.findings(TOKENS, np.zeros(0))
     return {finding.name: (finding.passed, finding.detail) for finding in found}
 
@@ -53,8 +54,12 @@ def findings(
         (range(16), range(16), True),
         # Genie ended at one of its own end-of-sequence tokens.
         (range(5), range(16), True),
+        # It ended at none, or went another way.
+        (range(4), range(16), False),
+        ([0], range(16), False),
         ([*range(4), 99], range(16), False),
         ([], range(16), False),
+        (range(16), range(5), False),
     ],
 )
 def test_genie_agrees_with_the_simulator(

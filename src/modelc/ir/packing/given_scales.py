@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,13 +89,28 @@ def load(path: Path) -> dict[str, GivenScales]:
             for module in sorted({key.rpartition("/")[0] for key in archive.files}):
                 fields = {name: archive[f"{module}/{name}"] for name in _FIELDS[:3]}
                 kind = str(fields["kind"])
-                multiples = None
-                if MATRIX_KINDS[kind].scale_bits:
-                    multiples = archive[f"{module}/multiples"].astype(np.uint8)
-                first_row, scales = int(fields["first_row"]), fields["scales"].astype(np.float32)
-                found[module] = GivenScales(kind, first_row, scales, multiples)
+                bits, multiples = MATRIX_KINDS[kind].scale_bits, None
+                if bits:
+                    multiples = _checked_multiples(archive[f"{module}/multiples"], bits)
+                scales = _checked_scales(fields["scales"])
+                found[module] = GivenScales(kind, int(fields["first_row"]), scales, multiples)
     except (ValueError, KeyError, TypeError, OSError, MemoryError, zipfile.BadZipFile) as error:
         raise Damaged(f"not a file of scales: {error}", where=Where(path=str(path))) from error
+    return found
+
+
+def _checked_scales(found: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # to infinity, which is refused
+        scales = found.astype(np.float32)
+    if not np.all((scales > 0) & (scales < np.inf)):
+        raise ValueError("scales that are not positive and finite")
+    return scales
+
+
+def _checked_multiples(found: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """As many as 2^bits times: one more than is searched for here, as AIMET has it."""
+    if found.dtype != np.uint8 or not np.all((found > 0) & (found <= 1 << bits)):
+        raise ValueError(f"multiples that are not whole numbers from 1 to {1 << bits}")
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modelc.errors import BadInput, Where
 from modelc.ir import genie
+from modelc.ir.onnx_file import read_whole
 from modelc.targets.snapdragon.binary import Tensor
 from modelc.targets.snapdragon.graph_names import GraphKey, parse
 from modelc.targets.snapdragon.graph_tensors import GraphTensors, tensors_of
@@ -19,14 +20,12 @@ def check_contract(models: Mapping[str, Path]) -> None:
         models: a graph's file by its name.
 
     Raises:
-        BadInput: says all that doesn't fit.
+        BadInput: says all that doesn't fit; or a file is damaged, or its weights are.
     """
-    import onnx_ir as ir
-
     problems = [
         problem
         for name, model in models.items()
-        for problem in _problems(parse(name), tensors_of(ir.load(model)))
+        for problem in _problems(parse(name), _tensors(model))
     ]
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
@@ -35,6 +34,19 @@ def check_contract(models: Mapping[str, Path]) -> None:
             where=Where(graph=", ".join(models)),
             hint="a graph's name says its AR, context length and part; don't rename its file",
         )
+
+
+def _tensors(path: Path) -> GraphTensors:
+    model = read_whole(path)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.dtype is None or value.shape is None:
+            raise BadInput(f"{value.name} has no type or sizes", where=Where(path=str(path)))
+    try:
+        return tensors_of(model)
+    except ValueError as error:
+        raise BadInput(
+            "nothing says what the codes at its boundary mean", where=Where(path=str(path))
+        ) from error
 
 
 def _problems(key: GraphKey, tensors: GraphTensors) -> Iterator[str]:

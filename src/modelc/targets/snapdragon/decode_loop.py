@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -23,6 +23,10 @@ from modelc.targets.snapdragon.rotary import Rotary
 Arrays = Mapping[str, np.ndarray]
 
 MASKED: Final = -1000.0  # what Genie writes into a float mask
+
+ANSWER_TOKENS: Final = 4
+"""How many of the last tokens of a text are read as those of an answer where it is measured."""
+
 _CACHE = re.compile(r"^past_(key|value)_\d+_in$")
 
 
@@ -93,6 +97,25 @@ class Decoder:
         filled = self.position + min(ar, len(rest))
         roomy = [length for length in self.context_lengths if filled <= length - ar]
         return Call(ar, roomy[0] if roomy else self.context_length, tuple(rest[:ar]))
+
+    def measured_calls(self, tokens: Sequence[int]) -> Iterator[Call]:
+        """Yield the calls in which a text is measured, each to be run before the next is asked for:
+        a prompt as Genie reads it, and an answer token by token, in each context length in turn,
+        since a short text would neither reach the longer ones nor the shortest AR.
+
+        Raises:
+            BadInput: the context is full.
+        """
+        answer = min(ANSWER_TOKENS, len(tokens) // 2)
+        rest = list(tokens[: len(tokens) - answer])
+        while rest:
+            call = self.next_call(rest)
+            yield call
+            rest = rest[len(call.tokens) :]
+        for index, token in enumerate(tokens[len(tokens) - answer :]):
+            call = self.next_call([token])
+            roomy = [n for n in self.context_lengths if n >= call.context_length]
+            yield replace(call, context_length=roomy[index % len(roomy)])
 
     def run(self, call: Call, given: Arrays = MappingProxyType({})) -> dict[str, np.ndarray]:
         """Make one call of all parts, and return everything that they give.

@@ -48,7 +48,7 @@ _TOKEN_AXES: Final = {"key": 3, "value": 2}
 def write_ort_form(
     wrappers: Sequence[Path],
     binaries: Mapping[str, BinaryInfo],
-    rotaries: Mapping[int, Rotary],
+    rotary: Rotary,
     folder: Path,
 ) -> None:
     """Write the EPContext model of each graph and `ort_pipeline.json` into the binaries' folder.
@@ -56,7 +56,8 @@ def write_ort_form(
     Args:
         wrappers: of every graph of every part, in any order, as `compile_graphs` made them.
         binaries: what each binary holds, by its file name in `folder`, where it need not lie yet.
-        rotaries: the rotary embedding at each context length.
+        rotary: the model's at its longest context, for every context length: what is in the cache
+            is read on in the next one.
 
     Raises:
         BadInput: they are not all graphs of one model.
@@ -77,10 +78,10 @@ def write_ort_form(
         "provider": "QNNExecutionProvider",
         "provider_options": PROVIDER_OPTIONS,
         "session_entries": SHARED_ENTRIES if shared else SESSION_ENTRIES,
-        "rotary": {str(length): asdict(rotaries[length]) for length in sorted(_lengths(graphs))},
+        "rotary": asdict(rotary),
         "calls": [
             _call(ar, length, graphs)
-            for length in sorted(_lengths(graphs))
+            for length in sorted({key.context_length for key in graphs})
             for ar in sorted({key.ar for key in graphs})
         ],
     }
@@ -89,10 +90,6 @@ def write_ort_form(
 
 def _model_name(key: GraphKey) -> str:
     return f"{key.name}.onnx"
-
-
-def _lengths(graphs: Mapping[GraphKey, Graph]) -> set[int]:
-    return {key.context_length for key in graphs}
 
 
 def _graph_of(binary: str, name: str, binaries: Mapping[str, BinaryInfo], wrapper: Path) -> Graph:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -15,16 +17,29 @@ from modelc.targets.snapdragon.graph_names import parse
 from modelc.targets.snapdragon.host import Host
 from modelc.targets.snapdragon.rotary import Rotary
 
+_TOKENS: Final = "tokens"
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What one part gives for a sequence of tokens.
+
+    Attributes:
+        calls: of each call a hidden state as the next part takes it, or `logits` as float32
+            [n, vocab] of the call's n tokens.
+    """
+
+    tokens: tuple[int, ...]
+    calls: tuple[Arrays, ...]
+
 
 def rehearse(
     models: Mapping[str, Path],
     tokens: Sequence[int],
     given: Sequence[Arrays],
     rotary: Rotary,
-) -> list[Arrays]:
-    """Run one part on a sequence of tokens, in the calls that Genie would make, and return what it
-    gives in each: a hidden state as the next part takes it, or `logits` as float32 [n, vocab] of
-    the call's n tokens.
+) -> Rehearsal:
+    """Run one part on a sequence of tokens, in the calls of `Decoder.measured_calls`.
 
     Args:
         models: the lowered graphs of the part by name, every AR length and context length.
@@ -35,10 +50,9 @@ def rehearse(
         hosts = {name: opened.enter_context(Host(model)) for name, model in models.items()}
         keys = {name: parse(name) for name in models}
         graphs = {(keys[n].ar, keys[n].context_length): [host.part] for n, host in hosts.items()}
-        decoder, rest = Decoder(graphs, rotary), list(tokens)
+        decoder = Decoder(graphs, rotary)
         encodings = {t.name: t for host in hosts.values() for t in host.part.outputs}
-        while rest:
-            call = decoder.next_call(rest)
+        for call in decoder.measured_calls(tokens):
             values = decoder.run(call, given[len(results)] if given else {})
             made = {
                 name: values[name]
@@ -49,21 +63,27 @@ def rehearse(
                 rows = made[genie.LOGITS][0, : len(call.tokens)]
                 made[genie.LOGITS] = dequantise(rows, encodings[genie.LOGITS])
             results.append(made)
-            rest = rest[len(call.tokens) :]
-    return results
+    return Rehearsal(tuple(tokens), tuple(results))
 
 
-def save(calls: Sequence[Arrays], path: Path) -> None:
+def save(rehearsal: Rehearsal, path: Path) -> None:
     """Write what `rehearse` returned."""
-    arrays = {f"{i}/{name}": value for i, call in enumerate(calls) for name, value in call.items()}
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    arrays = {
+        f"{index}/{name}": value
+        for index, call in enumerate(rehearsal.calls)
+        for name, value in call.items()
+    }
+    arrays[_TOKENS] = np.array(rehearsal.tokens, np.int32)
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # its other argument is a flag
 
 
-def load(path: Path) -> list[Arrays]:
+def load(path: Path) -> Rehearsal:
     """Read what `save` wrote."""
     calls: dict[int, dict[str, np.ndarray]] = {}
     with np.load(path) as saved:
+        tokens = tuple(saved[_TOKENS].tolist())
         for key in saved.files:
-            index, name = key.split("/", 1)
-            calls.setdefault(int(index), {})[name] = saved[key]
-    return [calls[index] for index in sorted(calls)]
+            index, _, name = key.partition("/")
+            if name:
+                calls.setdefault(int(index), {})[name] = saved[key]
+    return Rehearsal(tokens, tuple(calls[index] for index in sorted(calls)))

@@ -21,7 +21,8 @@ class Rehearsed:
     """The numbers of lowered graphs (`Runtime`), and the proofs of compiled parts.
 
     Args:
-        rows: float32 [n, vocab]: the logits after each token of the verification text.
+        tokens: of the verification text.
+        rows: float32 [n, vocab]: the logits after each of them.
         proofs: graph -> what `proof.compare` told of it.
     """
 
@@ -29,18 +30,26 @@ class Rehearsed:
 
     def __init__(
         self,
+        tokens: Sequence[int],
         rows: np.ndarray,
         chipset: Chipset,
         shipped: Mapping[str, BinaryInfo],
         proofs: Mapping[str, Mapping[str, Any]],
     ) -> None:
+        self._tokens = tuple(tokens)
         self._rows = rows
         self._chipset = chipset
         self._shipped = shipped
         self._proofs = proofs
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Return the logits of the sequence that was rehearsed, or of its beginning."""
+        """Return the logits of the sequence that was rehearsed, or of its beginning.
+
+        Raises:
+            Missing: it is another sequence.
+        """
+        if tuple(token_ids) != self._tokens[: len(token_ids)]:
+            raise Missing("only the verification text was rehearsed", hint=_HINT)
         return self._rows[: len(token_ids)]
 
     def generate(

@@ -33,7 +33,11 @@ NEW_TOKENS: Final = 16
 
 
 class SnapdragonRuntime:
-    """Genie and the simulator on the same twins (`Runtime`)."""
+    """Genie and the simulator on the same twins (`Runtime`).
+
+    Args:
+        eos_ids: at which Genie ends.
+    """
 
     name = "htp-simulator"
 
@@ -41,6 +45,7 @@ class SnapdragonRuntime:
         self,
         genie: Genie,
         simulator: Simulator,
+        eos_ids: Sequence[int],
         chipset: Chipset,
         shipped: Mapping[str, BinaryInfo],
         proofs: Mapping[str, Mapping[str, Any]],
@@ -48,6 +53,7 @@ class SnapdragonRuntime:
     ) -> None:
         self._genie = genie
         self._simulator = simulator
+        self._eos_ids = tuple(eos_ids)
         self._chipset = chipset
         self._shipped = shipped
         self._proofs = proofs
@@ -90,10 +96,14 @@ class SnapdragonRuntime:
         count = min(NEW_TOKENS, room - len(prompt))
         expected = self._simulator.generate(prompt, Sampling(), count, ()).token_ids
         found = self._genie.generate(prompt, Sampling(), count, ()).token_ids
-        # Genie always has an end-of-sequence token, so it may stop where the loop goes on.
-        same = bool(found or not expected) and expected[: len(found)] == found
+        # Genie always has an end-of-sequence token, so it ends where the loop goes on.
+        rest = expected[len(found) :]
+        ended = bool(rest) and rest[0] in self._eos_ids
+        same = expected[: len(found)] == found and (ended or not rest)
         agreed = sum(a == b for a, b in zip(expected, found, strict=False))
         detail = f"{agreed} of {len(found)} greedy tokens are those of the simulator's own loop"
+        if rest:
+            detail += f", which goes on with {'its end' if ended else 'no end'} of a sequence"
         return Finding("genie_tokens", same, detail)
 
 
@@ -113,9 +123,9 @@ def open_runtime(
     shipped = {name: binary.from_json(row) for name, row in infos.items()}
     proofs = json.loads(files["proof"].read_text())
     if "rehearsal" in files:
-        calls = rehearsal.load(files["rehearsal"])
-        rows = np.concatenate([call[genie.LOGITS] for call in calls])
-        return Rehearsed(rows, chipset, shipped, proofs)
+        found = rehearsal.load(files["rehearsal"])
+        rows = np.concatenate([call[genie.LOGITS] for call in found.calls])
+        return Rehearsed(found.tokens, rows, chipset, shipped, proofs)
     config = load_config(files["config"])
     length = int(settings["context_length"])
     twins = sorted(
@@ -137,4 +147,5 @@ def open_runtime(
         workdir=workdir / "simulator",
         timeout_s=TIMEOUT_S,
     )
-    return SnapdragonRuntime(engine, simulator, chipset, shipped, proofs, workdir)
+    eos_ids = tokenizer.eos_ids
+    return SnapdragonRuntime(engine, simulator, eos_ids, chipset, shipped, proofs, workdir)

@@ -68,9 +68,8 @@ def odd_parts() -> list[SplitFiles]:
         ("2.39.0", model_parts(encodings=False), SdkOptions()),
         ("2.39.0", odd_parts(), EVERYTHING),
         ("2.29.0", model_parts()[1:], SdkOptions()),
-        ("2.21.0", model_parts()[:1], SdkOptions(ConverterOptions(skip_simplification=False))),
     ],
-    ids=["quantised", "fp16", "odd-names-all-options", "2.29", "2.21"],
+    ids=["quantised", "fp16", "odd-names-all-options", "2.29"],
 )
 def test_the_script_calls_the_tools_as_the_direct_run_does(
     tmp_path: Path,

@@ -77,7 +77,13 @@ def test_too_old_for_dlc(tmp_path: Path) -> None:
     (root / "sdk.yaml").write_text("version: 2.20.4\n")
     with pytest.raises(Missing, match=r"QAIRT 2\.20\.4 has qnn-onnx-converter") as error:
         find_sdk({"QAIRT_SDK_ROOT": str(root)})
-    assert "2.21 or later" in error.value.hint
+    assert "2.29 or later" in error.value.hint
+
+
+def test_tools_that_rename_what_encodings_name(tmp_path: Path) -> None:
+    root = make_sdk(tmp_path / "sdk", "2.28.0")
+    with pytest.raises(Missing, match=r"QAIRT 2\.28\.0 has qairt-converter, .* leave a graph"):
+        find_sdk({"QAIRT_SDK_ROOT": str(root)})
 
 
 @pytest.mark.parametrize("manifest", [b"", b"\xff" * 200_000 + b"\nversion: 2.40.0\n"])

@@ -19,6 +19,7 @@ from modelc.targets.snapdragon.sdk.find import Sdk
 from modelc.targets.snapdragon.sdk.generate import GeneratorOptions
 from modelc.targets.snapdragon.sdk.model import SdkCommands, SdkOptions, sdk_commands
 from modelc.targets.snapdragon.sdk.script import commands_sh
+from modelc.targets.snapdragon.sdk.toolsets import TOOLSETS
 
 ELITE = find_chipset("snapdragon-8-elite")
 GOLDEN = Path(__file__).parent / "golden"
@@ -129,6 +130,15 @@ def test_what_a_chipset_cannot_do() -> None:
     unknown = SdkOptions(generator=GeneratorOptions(optimization=1))  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="2 or 3"):
         sdk_commands(model_parts(), ELITE, SDK, unknown)
+
+
+@pytest.mark.parametrize("encodings", [True, False])
+def test_every_release_that_is_found_can_do_what_is_asked(encodings: bool) -> None:
+    """So that nothing is refused when the graphs are made already."""
+    for toolset in TOOLSETS:
+        if not toolset.lacks:
+            sdk = replace(SDK, version=toolset.since)
+            assert sdk_commands(model_parts(encodings), ELITE, sdk).commands
 
 
 def test_what_a_release_cannot_do() -> None:

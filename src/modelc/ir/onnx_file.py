@@ -1,0 +1,116 @@
+"""ONNX files from strangers: opened within bounds, and held against the data that they refer to."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from modelc.errors import BadInput, Where
+from modelc.ir.serial import LARGEST_FILE, is_outside
+
+
+def read_proto(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file; its external data is left where it lies.
+
+    Raises:
+        BadInput: it can't be read, is none, or has no nodes.
+    """
+    where = Where(path=str(path))
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise BadInput("too large for an ONNX file with its weights outside", where=where)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"the graph can't be read: {error.strerror}", where=where) from error
+    except (DecodeError, ValueError) as error:
+        raise BadInput("not an ONNX file, or not whole", where=where, hint=_AGAIN) from error
+    if not proto.graph.node:
+        raise BadInput("not an ONNX file: it has no nodes", where=where, hint=_AGAIN)
+    return proto
+
+
+def read_whole(path: Path) -> ir.Model:
+    """Read a graph whose weights lie in files beside it, every one of them in its place.
+
+    Raises:
+        BadInput: as `read_proto` and `check_data`, or what it holds is no graph.
+    """
+    proto = read_proto(path)
+    check_data(proto, path)
+    try:
+        model = ir.serde.deserialize_model(proto)
+    except (ir.serde.SerdeError, ValueError, TypeError, KeyError) as error:
+        raise BadInput("not a sound graph", where=Where(path=str(path)), hint=_AGAIN) from error
+    ir.external_data.set_base_dir(model.graph, path.parent)
+    return model
+
+
+def check_data(proto: onnx.ModelProto, path: Path) -> None:
+    """Hold every weight outside of the file `path` against the file that it names.
+
+    Raises:
+        BadInput: that file is missing, too short, or not in the folder of `path`.
+    """
+    sizes: dict[str, int] = {}
+    for tensor in proto.graph.initializer:
+        if is_outside(tensor):
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            location = entries.get("location", "")
+            if location not in sizes:
+                sizes[location] = _size(path.parent, location, path)
+            _check_place(tensor, entries, sizes[location], path)
+
+
+def _size(folder: Path, location: str, path: Path) -> int:
+    """Return the bytes of the file of weights at `location` in `folder`."""
+    pure, where = PurePosixPath(location), Where(path=str(path))
+    outside = pure.is_absolute() or ".." in pure.parts or "\\" in location or "\0" in location
+    if outside or not (folder / pure).resolve().is_relative_to(folder.resolve()):
+        raise BadInput(f"its weights lie at {location!r}, outside of its folder", where=where)
+    if not location or not (folder / pure).is_file():
+        raise BadInput(
+            f"its weights are not here: there is no file {location!r} beside it",
+            where=where,
+            hint="keep a graph and its weights in one folder",
+        )
+    return (folder / pure).stat().st_size
+
+
+def _check_place(tensor: onnx.TensorProto, entries: dict[str, str], size: int, path: Path) -> None:
+    where = Where(path=str(path))
+    try:
+        offset = int(entries.get("offset") or 0)
+        needed = _bytes(tensor)
+        length = int(entries.get("length") or needed)
+    except ValueError as error:
+        raise BadInput(f"{tensor.name} has no sizes", where=where, hint=_AGAIN) from error
+    if length != needed or offset < 0:
+        raise BadInput(
+            f"{tensor.name} takes {needed} bytes, not {length} at {offset}",
+            where=where,
+            hint=_AGAIN,
+        )
+    if offset + length > size:
+        raise BadInput(
+            f"its weights are cut short: {tensor.name} ends at byte {offset + length} of "
+            f"{entries['location']}, which has {size}",
+            where=where,
+            hint=_AGAIN,
+        )
+
+
+def _bytes(tensor: onnx.TensorProto) -> int:
+    """Raises ValueError for a type or sizes that a tensor can't have."""
+    bits = ir.DataType(tensor.data_type).bitwidth
+    for size in tensor.dims:
+        if size < 0:
+            raise ValueError("a negative size")
+        bits *= size
+    return -(-bits // 8)
+
+
+_AGAIN: Final = "the step that made it must be run again"
