@@ -338,26 +338,41 @@ def test_the_cpu_has_no_named_steps(llama_folder: Path, call: Callable[..., Ran]
         assert ran.code == 2 and "cpu is not compiled in named steps" in ran.stderr
 
 
-def test_split_model_cuts_as_a_compile_does(
+OPTIONS = ("-t", "snapdragon-8-elite", "--quant", SCHEME, "--ar", "4,1", "--context-length", 32)
+
+
+def test_split_model_keeps_to_the_memory_limit(
+    chain: Steps, llama_folder: Path, call: Callable[..., Ran]
+) -> None:
+    """As a compile: one that nothing fits in is refused in the same words."""
+    options = (*OPTIONS, "--memory-limit", "300M")
+    graph = chain.graphs("prepare_exports", "ar4_cl32")[0]
+    said = [
+        call(*command, *options)
+        for command in (("estimate", llama_folder), ("step", "split_model", llama_folder, graph))
+    ]
+    assert [ran.code for ran in said] == [2, 2]
+    first, second = (ran.stderr.splitlines()[0] for ran in said)
+    assert first == second and "memory limit" in first
+
+
+def test_grouped_attention_is_asked_for(
     chain: Steps, llama_folder: Path, tmp_path: Path, call: Callable[..., Ran]
 ) -> None:
-    """--memory-limit and --attention count here as they do there."""
-    options = ("-t", "snapdragon-8-elite", "--quant", SCHEME, "--ar", "4,1", "--context-length", 32)
-    options = (*options, "--memory-limit", "300M", "--attention", "grouped")
-    parts = len(call("estimate", llama_folder, *options, "--json").json()["parts"])
-    graph = chain.graphs("prepare_exports", "ar4_cl32")[0]
-    ran = call("step", "split_model", llama_folder, graph, *options, "-o", tmp_path, "--json")
-    made = [Path(path) for path in ran.json()["files"]]
-    assert len([path for path in made if path.suffix == ".onnx"]) == parts
+    graph = chain.graphs("split_model", GRAPH)[0]
+    options = (*OPTIONS, "--splits", 2, "-o", tmp_path, "--json")
+    ran = call("step", "quantize", llama_folder, graph, *options)
+    assert ran.code == 2 and "--attention grouped" in ran.stderr
+    made = call("step", "quantize", llama_folder, graph, *options, "--attention", "grouped").json()
+    assert str(tmp_path / graph.name) in made["files"]
 
 
 def test_nothing_but_the_error_is_shown(
     chain: Steps, llama_folder: Path, tmp_path: Path, call: Callable[..., Ran]
 ) -> None:
     """No warnings of libraries, no traceback."""
-    options = ("-t", "snapdragon-8-elite", "--quant", SCHEME, "--ar", "4,1", "--context-length", 32)
     graph = chain.graphs("mha_to_sha", GRAPH)[0]
-    ran = call("step", "generate_context_binary", llama_folder, graph, *options, "-o", tmp_path)
+    ran = call("step", "generate_context_binary", llama_folder, graph, *OPTIONS, "-o", tmp_path)
     assert ran.code == 2 and ran.stdout == ""
     shown = ran.stderr.strip().splitlines()
     assert len(shown) == 3 and shown[0].startswith("error: ") and "hint: " in shown[2], ran.stderr

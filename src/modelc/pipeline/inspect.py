@@ -53,12 +53,9 @@ def _inspect_source(path: Path) -> Inspection:
 
 
 def _inspect_onnx(path: Path) -> Inspection:
-    import onnx
+    from modelc.ir.onnx_file import read_proto
 
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's errors are of no common class
-        raise BadInput(f"not an ONNX file: {error}", where=Where(path=str(path))) from error
+    model = read_proto(path)
     operators = Counter(
         f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         for node in model.graph.node

@@ -45,6 +45,8 @@ def inspect_dlc(path: Path) -> Inspection:
     """
     with _workdir(path) as workdir:
         info = read_dlc(path, workdir=workdir)
+        if not info.graphs:
+            raise Damaged("not a DLC: a ZIP file without any graph")
     facts = {"converter": info.converter, "bytes": path.stat().st_size}
     graphs = [
         {"name": g.name, "inputs": len(g.inputs), "outputs": len(g.outputs)} for g in info.graphs

@@ -52,7 +52,7 @@ def test_parts_give_what_the_whole_gives(
     for key in sorted(keys):
         graphs.setdefault((key.ar, key.context_length), []).append(Host(keys[key]).part)
     whole = Decoder(graphs, rotary_of(source.config, CONTEXT))
-    expected = np.concatenate(list(whole.read(TOKENS)))
+    expected = np.concatenate(list(whole.measure(TOKENS)))
     assert np.array_equal(chained(files, source, tmp_path), expected)
     if scheme == "fp16":  # on the CPU, float graphs are float
         reference = StreamedReference(build_decoder(source, CONTEXT)).logits(TOKENS)

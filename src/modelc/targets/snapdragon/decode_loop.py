@@ -69,10 +69,12 @@ class Decoder:
         rest = list(tokens)
         while rest:
             call = self.next_call(rest)
-            values, parts = self.run(call), self._graphs[call.ar, call.context_length]
-            [logits] = [t for part in parts for t in part.outputs if t.name == genie.LOGITS]
-            yield dequantise(values[genie.LOGITS][0, : len(call.tokens)], logits)
+            yield self._logits(call)
             rest = rest[len(call.tokens) :]
+
+    def measure(self, tokens: Sequence[int]) -> Iterator[np.ndarray]:
+        """As `read`, in the calls of `measured_calls`."""
+        yield from map(self._logits, self.measured_calls(tokens))
 
     def fill(self, cache: Arrays, position: int) -> None:
         """Go on from `position` tokens whose keys and values, codes of the caches' inputs, are
@@ -106,7 +108,8 @@ class Decoder:
         Raises:
             BadInput: the context is full.
         """
-        answer = min(ANSWER_TOKENS, len(tokens) // 2)
+        single = len(tokens) - 1 + self.ars[0] <= self.context_length
+        answer = min(ANSWER_TOKENS, len(tokens) // 2) if single else 0
         rest = list(tokens[: len(tokens) - answer])
         while rest:
             call = self.next_call(rest)
@@ -134,6 +137,11 @@ class Decoder:
             slots[_span(axis, self.position, self.position + count)] = new[_span(axis, 0, count)]
         self.position += count
         return values
+
+    def _logits(self, call: Call) -> np.ndarray:
+        values, parts = self.run(call), self._graphs[call.ar, call.context_length]
+        [logits] = [t for part in parts for t in part.outputs if t.name == genie.LOGITS]
+        return dequantise(values[genie.LOGITS][0, : len(call.tokens)], logits)
 
     def _input(self, tensor: Tensor, call: Call, values: Arrays) -> np.ndarray:
         if tensor.name in values:  # from the part before

@@ -60,8 +60,9 @@ class SnapdragonRuntime:
         self._workdir = workdir
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Return float32 [len(token_ids), vocab] of the simulator."""
-        return self._simulator.logits(token_ids)
+        """Return float32 [len(token_ids), vocab] of the simulator, for which it calls the graphs of
+        the shortest AR and of every context length, too."""
+        return self._simulator.logits(token_ids, measured=True)
 
     def generate(
         self,
@@ -102,8 +103,11 @@ class SnapdragonRuntime:
         same = expected[: len(found)] == found and (ended or not rest)
         agreed = sum(a == b for a, b in zip(expected, found, strict=False))
         detail = f"{agreed} of {len(found)} greedy tokens are those of the simulator's own loop"
+        detail += f", after a prompt of {len(prompt)}"
+        if shorter:
+            detail += f" in contexts of {', '.join(map(str, self._simulator.context_lengths))}"
         if rest:
-            detail += f", which goes on with {'its end' if ended else 'no end'} of a sequence"
+            detail += f"; the loop goes on with {'an end' if ended else 'no end'} of sequence"
         return Finding("genie_tokens", same, detail)
 
 

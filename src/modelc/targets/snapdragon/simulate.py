@@ -50,14 +50,19 @@ class Simulator:
             "rotary": asdict(rotary),
         }
 
-    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Return float32 [len(token_ids), vocab]: the logits after each token of one sequence."""
+    def logits(self, token_ids: Sequence[int], *, measured: bool = False) -> np.ndarray:
+        """Return float32 [len(token_ids), vocab]: the logits after each token of one sequence.
+
+        Args:
+            measured: in the calls of `Decoder.measured_calls`, not all as a prompt.
+        """
         if not token_ids:
             raise BadInput("the sequence has no tokens")
         self._workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="logits-", dir=self._workdir) as scratch:
             outputs = Path(scratch, "logits.npy")
-            self._run("logits", {"tokens": list(token_ids), "outputs": str(outputs)})
+            job = {"tokens": list(token_ids), "outputs": str(outputs), "measured": measured}
+            self._run("logits", job)
             result: np.ndarray = np.load(outputs)
             return result
 

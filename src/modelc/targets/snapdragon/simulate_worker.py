@@ -51,7 +51,9 @@ def run_graph(job: dict[str, Any]) -> dict[str, Any]:
 def logits(job: dict[str, Any]) -> dict[str, Any]:
     """Save float32 [tokens, vocab], the logits after each token of one sequence."""
     start = time.monotonic()
-    result = np.concatenate(list(_decoder(job).read(job["tokens"])))
+    decoder = _decoder(job)
+    read = decoder.measure if job["measured"] else decoder.read
+    result = np.concatenate(list(read(job["tokens"])))
     with Path(job["outputs"]).open("wb") as stream:
         # Not to the file itself: NumPy would hide why it can't be written.
         np.save(SimpleNamespace(write=stream.write), result)
