@@ -218,7 +218,8 @@ def test_dry_run(llama_folder: Path, recipe: Path, call: Call) -> None:
 def test_the_steps_one_by_one(
     made: tuple[Path, Ran], llama_folder: Path, call: Call, tmp_path: Path
 ) -> None:
-    """Each named step takes the files of the one before; the binary is the compile's."""
+    """Each named step takes the files of the one before, encodings beside graphs among them; the
+    binary is the compile's."""
     options = ("-t", "snapdragon-8-elite", "--ar", "16,1", "--context-length", 64, "--splits", 3)
     encodings = ("--encodings", made[0] / "encodings.json")
 
@@ -234,7 +235,7 @@ def test_the_steps_one_by_one(
     parts = step("split_model", *graphs)
     chosen = ["prompt_ar16_cl64_2_of_3.onnx", "token_ar1_cl64_2_of_3.onnx"]
     heads = step("mha_to_sha", *(parts[name] for name in chosen))
-    lowered = step("quantize", *(heads[name] for name in chosen), *encodings)
+    lowered = step("quantize", *(heads[name] for name in chosen))
     dlcs = step("convert", *(lowered[name] for name in chosen))
     assert set(dlcs) == {name.replace(".onnx", ".dlc") for name in chosen}
     compiled = step("generate_context_binary", *(lowered[name] for name in chosen))

@@ -53,6 +53,28 @@ def test_bundle_and_its_graph(compiled: tuple[Path, Ran]) -> None:
     assert row["outputs"] == len(graph.tables["outputs"])
 
 
+@pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x0b"])
+def test_an_onnx_file_that_is_none(content: bytes, tmp_path: Path) -> None:
+    """The last is a model of which only the version is left."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="not an ONNX file") as caught:
+        inspect_path(path)
+    assert caught.value.where.path == str(path)
+
+
+def test_an_onnx_file_with_an_input_of_no_known_type(tmp_path: Path) -> None:
+    from onnx import helper, save
+
+    node = helper.make_node("SequenceLength", ["x"], ["y"])
+    given = helper.make_value_info(
+        "x", helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, [2]))
+    )
+    save(helper.make_model(helper.make_graph([node], "g", [given], [])), tmp_path / "model.onnx")
+    (row,) = inspect_path(tmp_path / "model.onnx").tables["inputs"]
+    assert row == {"name": "x", "type": "unknown", "shape": []}
+
+
 def test_what_nobody_knows(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     (tmp_path / "empty").write_bytes(b"")

@@ -41,3 +41,12 @@ def test_a_file_that_is_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.dlc").write_bytes(content)
     with pytest.raises(BadInput, match="not a DLC"):
         inspect_path(tmp_path / "model.dlc")
+
+
+def test_a_zip_without_a_graph(tmp_path: Path) -> None:
+    path = tmp_path / "model.dlc"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("notes.txt", "no graph")
+    with pytest.raises(BadInput, match="not a DLC: a ZIP file without any graph") as caught:
+        inspect_path(path)
+    assert caught.value.where.path == str(path) and caught.value.hint

@@ -125,7 +125,7 @@ def test_aimets_file_of_the_model(chain: Steps, steps: Steps, bundle: Path) -> N
     for given, override in ((file, {}), (made[0].parent / "encodings.json", {module: "w8"})):
         assert given.is_file()
         out = f"by-{given.stem}"
-        options = {"encodings": given, "out": out, "overrides": override}
+        options: dict[str, Any] = {"encodings": given, "out": out, "overrides": override}
         steps.run("quantize", *chain.graphs("mha_to_sha"), **options)
         told = read_encodings(steps.folder / out / f"{GRAPH}.encodings").parameters
         np.testing.assert_array_equal(told[f"{module}.weight"].scales.astype(np.float32), scales)
@@ -193,7 +193,7 @@ def place_weights(**entries: str) -> Callable[[Path], None]:
 
 @pytest.mark.parametrize("step", ["convert", "generate_context_binary"])
 @pytest.mark.parametrize(("spoil", "words"), [
-    (spoil_graph, ["not an ONNX file, or not whole", "must be run again"]),
+    (spoil_graph, ["not an ONNX file, or not whole", "write it again"]),
     (spoil_nodes, ["it has no nodes"]),
     (cut_weights, ["its weights are cut short", "weights.data, which has"]),
     (lose_weights, ["there is no file 'weights.data' beside it", "in one folder"]),

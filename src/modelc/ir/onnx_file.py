@@ -10,7 +10,9 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from modelc.errors import BadInput, Where
-from modelc.ir.serial import LARGEST_FILE, is_outside
+from modelc.ir.serial import is_outside
+
+LARGEST_FILE: Final = 1 << 31  # protobuf's own limit
 
 
 def read_proto(path: Path) -> onnx.ModelProto:
@@ -22,7 +24,7 @@ def read_proto(path: Path) -> onnx.ModelProto:
     where = Where(path=str(path))
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise BadInput("too large for an ONNX file with its weights outside", where=where)
+            raise BadInput("too large for an ONNX file, which ends at 2 GB", where=where)
         proto: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
     except OSError as error:
         raise BadInput(f"the graph can't be read: {error.strerror}", where=where) from error
@@ -113,4 +115,4 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     return -(-bits // 8)
 
 
-_AGAIN: Final = "the step that made it must be run again"
+_AGAIN: Final = "is it whole? what wrote it must write it again"

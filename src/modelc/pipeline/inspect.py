@@ -80,13 +80,15 @@ def _inspect_onnx(path: Path) -> Inspection:
 
 
 def _port(value: Any) -> dict[str, Any]:
+    from onnx import TensorProto
     from onnx.helper import tensor_dtype_to_np_dtype
 
     tensor = value.type.tensor_type
+    known = tensor.elem_type in TensorProto.DataType.values()[1:]  # the first is no type
     dims = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
     return {
         "name": value.name,
-        "type": tensor_dtype_to_np_dtype(tensor.elem_type).name,
+        "type": tensor_dtype_to_np_dtype(tensor.elem_type).name if known else "unknown",
         "shape": dims,
     }
 

@@ -104,7 +104,8 @@ ORDER: Final = (
 def describe_stages(
     job: DecoderJob, plan: Plan, stages: Mapping[str, Stage] = STAGES, order: str = ORDER
 ) -> dict[str, Any]:
-    """Return `stages`, the rows of those that a plan has with how often each runs and its files,
+    """Return `stages`, a row of each with how often it runs and its files, none if the plan leaves it
+    out,
     and `order`, a word about it."""
     layout = job.layout
     lengths, parts = len(layout.lengths), len(layout.parts)
@@ -126,10 +127,9 @@ def describe_stages(
             "does": stage.does,
             "runs": counts[stage.name],
             "per": stage.per,
-            "takes": dict(stage.takes(sizes)),
-            "makes": dict(stage.makes(sizes)),
+            "takes": dict(stage.takes(sizes)) if counts[stage.name] else {},
+            "makes": dict(stage.makes(sizes)) if counts[stage.name] else {},
         }
         for stage in stages.values()
-        if counts[stage.name]
     ]
     return {"stages": rows, "order": order}

@@ -81,15 +81,21 @@ def lowered(
 
 
 @pytest.fixture(scope="session")
-def tiny(
-    lowered: Callable[[str], Lowered], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Tiny]:
-    """The compiled decoder of a scheme."""
+def compile_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Lowered], Tiny]:
+    """Compile lowered graphs."""
 
-    def make(scheme: str) -> Tiny:
+    def make(lowered: Lowered) -> Tiny:
         folder = tmp_path_factory.mktemp("compiled")
         tokenizer = folder / "tokenizer.json"
         random_models.tokenizer().backend_tokenizer.save(str(tokenizer))
-        return Tiny(lowered(scheme), lowered(scheme).twins(folder / "twins"), tokenizer, folder)
+        return Tiny(lowered, lowered.twins(folder / "twins"), tokenizer, folder)
 
-    return cache(make)
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(
+    lowered: Callable[[str], Lowered], compile_tiny: Callable[[Lowered], Tiny]
+) -> Callable[[str], Tiny]:
+    """The compiled decoder of a scheme."""
+    return cache(lambda scheme: compile_tiny(lowered(scheme)))

@@ -114,6 +114,34 @@ def test_choice_of_context(reads: list[int], expected: list[str]) -> None:
     assert feed["past_key_0_in"][0, 0, 0, :past].tolist() == tokens[:past]
 
 
+@pytest.mark.parametrize(
+    ("ars", "contexts", "count", "expected"),
+    [
+        # A short text as a prompt alone would be one call of AR-24 in the shortest context.
+        ((24, 1), (64, 128), 20, ["24/64", "1/64", "1/128", "1/64", "1/128"]),
+        ((24, 1), (64, 128), 5, ["24/64", "1/64", "1/128"]),
+        ((24, 1), (128,), 30, ["24/128", "24/128", *["1/128"] * 4]),
+        # Beyond the short context there is only the long one.
+        ((24, 1), (64, 128), 66, ["24/64", "24/128", "24/128", "1/64", *["1/128"] * 3]),
+        ((24, 1), (64, 128), 1, ["1/64"]),
+        # One by one, tokens of AR-8 alone would not all fit.
+        ((8,), (32,), 32, ["8/32"] * 4),
+        ((8,), (32,), 25, ["8/32"] * 7),
+    ],
+)
+def test_a_text_is_measured_in_every_context(
+    ars: tuple[int, ...], contexts: tuple[int, ...], count: int, expected: list[str]
+) -> None:
+    recorder = Recorder()
+    made = decoder(recorder, ars, contexts)
+    rows = np.concatenate(list(made.measure(range(count))))
+    assert rows[:, 0].tolist() == list(range(count))
+    assert [f"{ar}/{context}" for ar, context, _ in recorder.calls] == expected
+    for _, _, feed in recorder.calls[-3:]:
+        start = int(feed["input_ids"][0, 0])
+        assert feed["past_key_0_in"][0, 0, 0, :start].tolist() == list(range(start))
+
+
 def test_what_a_call_sees() -> None:
     recorder = Recorder()
     made = decoder(recorder)

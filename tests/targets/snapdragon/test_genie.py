@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from support import random_models
-from support.htp_decoder import CHIPSET
+from support.htp_decoder import CHIPSET, Lowered, lower
 
+from modelc.decoder.config import DecoderSource, Rope
 from modelc.errors import BadInput, Damaged, ToolFailed
 from modelc.targets.runtime import Sampling
 from modelc.targets.snapdragon.chipsets import find_chipset
@@ -115,3 +116,21 @@ def test_binaries_that_it_can_not_load(tiny: Callable[[str], Any], tmp_path: Pat
 def test_time_is_limited(tiny: Callable[[str], Any]) -> None:
     with pytest.raises(ToolFailed, match="was stopped after"):
         tiny("w8a16").genie(timeout_s=0.01).generate([5], GREEDY, 1, ())
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        Rope("llama3", theta=500_000.0, dim=16, factor=8.0, original_context=12),
+        Rope("yarn", dim=16, factor=4.0, original_context=12),
+    ],
+    ids=lambda rope: rope.kind,
+)
+def test_scaled_rotary_embeddings(
+    rope: Rope, source: DecoderSource, compile_tiny: Callable[[Lowered], Any], tmp_path: Path
+) -> None:
+    """Genie's own formula, or its longrope with our divisors: the tokens are the loop's."""
+    scaled = replace(source, config=replace(source.config, rope=rope))
+    tiny = compile_tiny(lower(scaled, 32, "w8a16", tmp_path / "graphs"))
+    found = tiny.genie().generate(TOKENS[:20], GREEDY, 12, ())
+    assert found.token_ids == tiny.simulator().generate(TOKENS[:20], GREEDY, 12, ()).token_ids

@@ -58,12 +58,23 @@ def model_of(rope: Rope = ROPES["none"], **changes: Any) -> GenieModel:
     return replace(model, **changes)
 
 
+def llama3_angles(angles: np.ndarray, scaling: Mapping[str, Any]) -> np.ndarray:
+    """The formula of Llama 3's `rope_scaling` in Hugging Face's transformers."""
+    original = scaling["original-max-position-embeddings"]
+    low, high = scaling["low-freq-factor"], scaling["high-freq-factor"]
+    turns = original * angles / (2 * np.pi)
+    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    return angles * (smooth + (1 - smooth) / scaling["factor"])
+
+
 def tables_of(encoding: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """cos and sin as Genie makes them of its configuration, float64 [CONTEXT, rope-dim]."""
     pairs, scaling = encoding["rope-dim"], encoding.get("rope-scaling")
     angles = encoding["rope-theta"] ** (-np.arange(pairs) / pairs)
     attention = 1.0
-    if scaling:
+    if scaling and scaling["rope-type"] == "llama3":
+        angles = llama3_angles(angles, scaling)
+    elif scaling:
         assert scaling["rope-type"] == "longrope"
         original = scaling["original-max-position-embeddings"]
         angles /= np.array(scaling["long-factor" if original < CONTEXT else "short-factor"])

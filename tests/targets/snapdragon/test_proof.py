@@ -11,10 +11,14 @@ import pytest
 from support.htp_decoder import CHIPSET, lower_parts
 
 from modelc.decoder.builder import build_decoder
-from modelc.decoder.config import DecoderSource
+from modelc.decoder.config import DecoderSource, save_config
 from modelc.decoder.parts import DecoderPart
 from modelc.passes.base import run_passes
 from modelc.passes.pipelines import build_pipeline
+from modelc.pipeline.step import StepContext
+from modelc.pipeline.steps import CONFIG
+from modelc.pipeline.steps_binaries import PROOF, generate_context_binary
+from modelc.pipeline.steps_samples import SAMPLES
 from modelc.quant.schemes import SCHEMES
 from modelc.reference.stream import StreamedReference
 from modelc.targets.runtime import Finding
@@ -139,6 +143,36 @@ def test_wrong_everywhere_alike() -> None:
     wrong = finding_of(flipped, flipped, RIGHT)
     assert not wrong.passed and "against float, worse than nothing" in wrong.detail
     assert finding_of(flipped[None], flipped[None], RIGHT[None], VALUE).passed
+
+
+@pytest.mark.simulator
+def test_a_part_is_tried_once_where_each_graph_is_compiled_alone(
+    files: Callable[[str], dict[str, Path]],
+    samples: dict[str, np.ndarray],
+    source: DecoderSource,
+    tmp_path: Path,
+) -> None:
+    """The quickest graph in any case is one of the part, not every one of them."""
+    pytest.importorskip("onnxruntime_qnn", reason="HTP's compiler is not here")
+    chosen = {name: file for name, file in files("w8a16").items() if "_2_of_3" in name}
+    folders = {name: tmp_path / name for name in ("import", "samples", "out", "scratch")}
+    for folder in folders.values():
+        folder.mkdir()
+    save_config(source.config, folders["import"] / CONFIG)
+    np.savez(folders["samples"] / SAMPLES, **samples)
+    inputs = {name: folders[name] for name in ("import", "samples")}
+    options = {"chipset": "sm8450", "fp16": False, "part": "2_of_3", "graphs": list(chosen)}
+    generate_context_binary(
+        StepContext(
+            {**inputs, "quantize.2_of_3": next(iter(chosen.values())).parent},
+            {**options, "context_length": CONTEXT, "most_seconds": 0},
+            {},
+            folders["out"],
+            folders["scratch"],
+        )
+    )
+    assert len(chosen) == len(list(folders["out"].glob("*.bin"))) == 2
+    assert len(json.loads((folders["out"] / PROOF).read_text())) == 1
 
 
 @pytest.mark.simulator

@@ -78,7 +78,8 @@ def test_the_prompt_is_one_that_genie_reads(tmp_path: Path) -> None:
 
 def test_with_two_contexts_the_prompt_goes_on_into_the_longer_one(tmp_path: Path) -> None:
     genie, simulator = Scripted(range(16), (32, 64)), Scripted(range(16), (32, 64))
-    findings(genie, simulator, tmp_path)
+    told = findings(genie, simulator, tmp_path)["genie_tokens"][1]
+    assert told.endswith("after a prompt of 24 in contexts of 32, 64")
     assert genie.prompts == [TOKENS[:24]]  # and 16 tokens more
 
 

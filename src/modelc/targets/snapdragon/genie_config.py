@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modelc.decoder.config import DecoderConfig
+from modelc.decoder.config import DecoderConfig, Rope
 from modelc.errors import BadInput
 from modelc.targets.runtime import Sampling
 from modelc.targets.snapdragon.chipsets import Chipset
@@ -38,7 +38,7 @@ class GenieModel:
             them before the dialog's next prompt, so it must be a real token.
         bos_id: token that Genie puts before every prompt of a dialog, even if the prompt's text
             begins with it; None for no token (see `genie_prompt.genie_bos`).
-        rope_theta, rotary: the rotary embedding; `rotary` has all scaling in it.
+        rope, rotary: the rotary embedding; `rotary` has all scaling in it.
     """
 
     binaries: tuple[str, ...]
@@ -46,7 +46,7 @@ class GenieModel:
     context_length: int
     vocab_size: int
     head_dim: int
-    rope_theta: float
+    rope: Rope
     rotary: Rotary
     eos_ids: tuple[int, ...]
     bos_id: int | None = None
@@ -70,7 +70,7 @@ def genie_model(
         context_length=context_length,
         vocab_size=config.vocab_size,
         head_dim=config.head_dim,
-        rope_theta=config.rope.theta,
+        rope=config.rope,
         rotary=rotary_of(config, context_length),
         eos_ids=tuple(eos_ids),
         bos_id=bos_id,
@@ -186,21 +186,26 @@ def _engine(model: GenieModel, poll: bool) -> dict[str, Any]:
 def positional_encoding(model: GenieModel) -> dict[str, Any]:
     """Return Genie's words for the rotary embedding.
 
-    Any scaling (linear, llama3, yarn, longrope, a GGUF's divisors) is written as longrope with one
-    divisor per frequency: Genie's other kinds compute the same from parameters, but not all
-    variants, and longrope's formula gives any attention factor. Genie's cos and sin are then the
-    simulator's to the last bit.
+    Llama 3's scaling has words of its own, which compute it to the bit. Any other (linear, yarn,
+    longrope, a GGUF's divisors) is written as longrope with one divisor per frequency: Genie's
+    other kinds compute the same from parameters, but not all variants, and longrope's formula gives
+    any attention factor. Genie's cos and sin are then the simulator's to the last bit.
     """
-    rotary, pairs = model.rotary, len(model.rotary.frequencies)
-    encoding: dict[str, Any] = {
-        "type": "rope",
-        "rope-dim": pairs,
-        "rope-theta": model.rope_theta,
-    }
-    plain = [model.rope_theta ** (-pair / pairs) for pair in range(pairs)]
+    rope, rotary, pairs = model.rope, model.rotary, len(model.rotary.frequencies)
+    encoding: dict[str, Any] = {"type": "rope", "rope-dim": pairs, "rope-theta": rope.theta}
+    plain = [rope.theta ** (-pair / pairs) for pair in range(pairs)]
     divisors = [base / scaled for base, scaled in zip(plain, rotary.frequencies, strict=True)]
     attention = rotary.attention_factor
     if attention == 1.0 and all(math.isclose(d, 1.0, rel_tol=1e-12) for d in divisors):
+        return encoding
+    if rope.kind == "llama3" and attention == 1.0 and not rope.frequency_divisors:
+        encoding["rope-scaling"] = {
+            "rope-type": "llama3",
+            "factor": rope.factor,
+            "low-freq-factor": rope.low_freq_factor,
+            "high-freq-factor": rope.high_freq_factor,
+            "original-max-position-embeddings": rope.original_context,
+        }
         return encoding
     encoding["rope-scaling"] = {
         "rope-type": "longrope",
