@@ -17,7 +17,7 @@ GB = 1_000_000_000
 
 def sizes(folder: Path, bits: float = 8, kv: int = 0) -> Sizes:
     model = tiny_source(tiny_config(), folder / "weights.bin", False)
-    return Sizes(model, lambda name: bits, lambda name: 8, kv, 0)
+    return Sizes(model, lambda name: bits, lambda name: 8, kv, 0, 2)
 
 
 def test_a_part_takes_what_its_weights_do(tmp_path: Path) -> None:
@@ -83,3 +83,11 @@ def test_the_cut_is_the_scheme_s(tmp_path: Path) -> None:
         plain.cut(count) for count in (1, 2, 3, 4)
     ]
     assert dear.part(DecoderPart(0, 1)).weights > plain.part(DecoderPart(0, 1)).weights
+
+
+def test_more_graphs_take_more_memory_here_and_no_more_there(tmp_path: Path) -> None:
+    two = sizes(tmp_path)
+    six = replace(two, graphs=6)
+    whole = DecoderPart(0, 2, embedding=True, head=True)
+    assert six.part(whole).host > two.part(whole).host
+    assert six.part(whole).device == two.part(whole).device

@@ -117,6 +117,7 @@ def decoder_job(job: Job) -> DecoderJob:
         scheme_bits=lambda name: _bits(plain.get(name.removesuffix(".weight"), "")),
         kv_per_layer=2 * config.kv_heads * config.head_dim * max(lengths) * (1 + (kv != "uint8")),
         activations=layer_activations(config, max(recipe.ar), max(lengths), grouped),
+        graphs=len(recipe.ar) * len(lengths) if job.target.chipset.weight_sharing else 1,
     )
     choice = Choice((), "", 0)
     if kinds or not quantised:

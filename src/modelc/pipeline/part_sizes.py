@@ -16,13 +16,13 @@ from modelc.ir.stored import tensor_shape
 # A context on the device addresses 4 GB; this much of it can be used.
 HTP_LIMIT: Final = 3_500_000_000
 
-# What compiling takes, measured with parts of a 1B model for AR-128 and AR-1 at context 4096: so
-# much anyhow, for each weight of a matrix and for each of its bytes on the device; a table, which
-# is only looked up, takes several copies.
+# What compiling takes, measured with parts of a 1B model for two graphs and for six: so much anyhow;
+# for each of a matrix's bytes on the device, and for each of its weights and each graph; a table,
+# which is only looked up, takes several copies for each graph.
 HOST_BASE: Final = 400_000_000
-HOST_PER_WEIGHT: Final = 5.5
 HOST_PER_BYTE: Final = 2.6
-HOST_PER_TABLE_BYTE: Final = 7.5
+HOST_PER_WEIGHT_AND_GRAPH: Final = 2.75
+HOST_PER_TABLE_BYTE_AND_GRAPH: Final = 3.75
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Sizes:
             override redoes no parts that it doesn't touch.
         kv_per_layer: bytes of one layer's KV cache.
         activations: bytes that one layer needs besides.
+        graphs: how many of a part are compiled together.
     """
 
     model: DecoderModel
@@ -63,6 +64,7 @@ class Sizes:
     scheme_bits: Callable[[str], float]
     kv_per_layer: int
     activations: int
+    graphs: int
 
     def part(self, part: DecoderPart) -> PartSize:
         modules: list[str | int] = [*range(part.first, part.last)]
@@ -105,9 +107,9 @@ class Sizes:
         tallies: dict[str | int, _Tally] = {}
         for name, count in self.elements.items():
             module, device = _module(name), count * self.bits(name) / 8
-            host = device * HOST_PER_TABLE_BYTE
+            host = device * HOST_PER_TABLE_BYTE_AND_GRAPH * self.graphs
             if module != "embedding":
-                host = count * HOST_PER_WEIGHT + device * HOST_PER_BYTE
+                host = device * HOST_PER_BYTE + count * HOST_PER_WEIGHT_AND_GRAPH * self.graphs
             before = tallies.get(module, _Tally(0, 0, 0))
             tallies[module] = _Tally(
                 before.elements + count, before.device + int(device), before.host + int(host)
