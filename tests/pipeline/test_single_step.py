@@ -68,7 +68,8 @@ def chain(llama_folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFac
     """Every step run on what the one before left; only the first is told of encodings."""
     steps = Steps(llama_folder, tmp_path_factory.mktemp("chain"))
     steps.run("prepare_exports", encodings=bundle)
-    steps.run("split_model", *steps.graphs("prepare_exports", "ar4_cl32", "ar1_cl32"))
+    for graph in steps.graphs("prepare_exports", "ar4_cl32", "ar1_cl32"):
+        steps.run("split_model", graph)  # one after the other into the same folder
     steps.run("mha_to_sha", *steps.graphs("split_model"))
     steps.run("quantize", *steps.graphs("mha_to_sha"))
     return steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -32,6 +33,8 @@ def read_proto(path: Path) -> onnx.ModelProto:
         raise BadInput("not an ONNX file, or not whole", where=where, hint=_AGAIN) from error
     if not proto.graph.node:
         raise BadInput("not an ONNX file: it has no nodes", where=where, hint=_AGAIN)
+    if not all(isinstance(text, str) for text in _texts(proto)):  # protobuf gives bytes then
+        raise BadInput("not a sound graph: its names are not UTF-8", where=where, hint=_AGAIN)
     return proto
 
 
@@ -39,9 +42,10 @@ def read_whole(path: Path) -> ir.Model:
     """Read a graph whose weights lie in files beside it, every one of them in its place.
 
     Raises:
-        BadInput: as `read_proto` and `check_data`, or what it holds is no graph.
+        BadInput: as `read_proto`, `check_wiring` and `check_data`, or what it holds is no graph.
     """
     proto = read_proto(path)
+    check_wiring(proto, path)
     check_data(proto, path)
     try:
         model = ir.serde.deserialize_model(proto)
@@ -49,6 +53,30 @@ def read_whole(path: Path) -> ir.Model:
         raise BadInput("not a sound graph", where=Where(path=str(path)), hint=_AGAIN) from error
     ir.external_data.set_base_dir(model.graph, path.parent)
     return model
+
+
+def check_wiring(proto: onnx.ModelProto, path: Path) -> None:
+    """Check that every node reads what is made before it, and that the outputs are made.
+
+    Raises:
+        BadInput: one doesn't.
+    """
+    graph = proto.graph
+    made = {"", *(value.name for value in (*graph.input, *graph.initializer))}
+    for node in graph.node:
+        if strange := set(node.input) - made:
+            raise BadInput(
+                f"not a sound graph: {node.name} reads {min(strange)}, which nothing makes",
+                where=Where(path=str(path)),
+                hint=_AGAIN,
+            )
+        made.update(node.output)
+    if strange := {value.name for value in graph.output} - made:
+        raise BadInput(
+            f"not a sound graph: nothing makes its output {min(strange)}",
+            where=Where(path=str(path)),
+            hint=_AGAIN,
+        )
 
 
 def check_data(proto: onnx.ModelProto, path: Path) -> None:
@@ -65,6 +93,17 @@ def check_data(proto: onnx.ModelProto, path: Path) -> None:
             if location not in sizes:
                 sizes[location] = _size(path.parent, location, path)
             _check_place(tensor, entries, sizes[location], path)
+
+
+def _texts(proto: onnx.ModelProto) -> Iterator[object]:
+    graph = proto.graph
+    yield proto.producer_name
+    yield from (opset.domain for opset in proto.opset_import)
+    yield from (value.name for value in (*graph.input, *graph.output, *graph.initializer))
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for tensor in graph.initializer:
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
 
 
 def _size(folder: Path, location: str, path: Path) -> int:

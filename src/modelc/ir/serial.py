@@ -62,6 +62,8 @@ def load_graph(path: Path, source_root: Path) -> ir.Model:
         model = ir.serde.deserialize_model(proto)
     except (DecodeError, ValueError, KeyError, TypeError, OSError, BadInput) as error:
         raise Damaged(f"not a saved graph: {error}", where=Where(path=str(path))) from error
+    except ir.serde.SerdeError as error:  # its message is the whole node
+        raise Damaged("not a saved graph: it is not sound", where=Where(path=str(path))) from error
     for name, source in sources.items():
         model.graph.initializers[name].const_value = StoredWeight(source, name)
     return model

@@ -104,12 +104,13 @@ def decoder_job(job: Job) -> DecoderJob:
     problems = Problems(plan_problems(recipe, config, lengths, fp16=not quantised))
     shapes = matrix_shapes(model)
     kinds, plain = {}, weight_kinds(shapes, job.scheme, {}) if quantised else {}
+    kv = f"uint{recipe.kv_bits}" if recipe.kv_bits else job.scheme.kv
     with problems.gathered():
-        kinds = weight_kinds(shapes, job.scheme, recipe.overrides, kinds_of_file(job, shapes))
+        imported = kinds_of_file(job, model, kv)
+        kinds = weight_kinds(shapes, job.scheme, recipe.overrides, imported)
         check_architecture(kinds, int(job.target.chipset.htp_arch.removeprefix("v")))
     with problems.gathered():
         _check_dlc(recipe, kinds)
-    kv = f"uint{recipe.kv_bits}" if recipe.kv_bits else job.scheme.kv
     grouped = recipe.attention == "grouped"
     sizes = Sizes(
         model,

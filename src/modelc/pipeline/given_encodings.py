@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, Literal
 from modelc.errors import BadInput, Damaged, Where
 from modelc.pipeline.decoder_job import DecoderJob
 from modelc.pipeline.given_graphs import GivenGraph
-from modelc.pipeline.imported_weights import SCALES
+from modelc.pipeline.imported_weights import SCALES, SHOWN
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import build_canonical, source_root
-from modelc.pipeline.steps_calibrate import SHOWN, import_encodings
+from modelc.pipeline.steps_calibrate import import_encodings
 from modelc.pipeline.steps_graphs import ENCODINGS
 from modelc.quant.aimet.encodings import SECTIONS, to_activation
 from modelc.quant.aimet.read import MAX_BYTES, read_encodings

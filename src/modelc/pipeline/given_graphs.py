@@ -62,11 +62,6 @@ class GivenGraph:
     def name(self) -> str:
         return self.path.stem
 
-    @property
-    def of_source(self) -> bool:
-        """Whether its weights lie in the source."""
-        return ORDER.index(self.made_by) < ORDER.index("quantize")
-
 
 def find_graphs(
     step: str, files: Sequence[Path], source: Path, *, grouped: bool
@@ -110,12 +105,13 @@ def place_of(graphs: Sequence[GivenGraph]) -> str:
 
 
 def _open(file: Path, known: Container[_Place]) -> GivenGraph:
-    from modelc.ir.onnx_file import check_data, read_proto
+    from modelc.ir.onnx_file import check_data, check_wiring, read_proto
 
     if not file.is_file():
         raise BadInput("there is no such file", where=Where(path=str(file)))
     key = _key(file)
     proto = read_proto(file)
+    check_wiring(proto, file)
     outputs = [name for node in proto.graph.node for name in node.output]
     operators = {node.op_type for node in proto.graph.node}
     heads = any(name.endswith(_HEADS) for name in outputs)

@@ -16,9 +16,9 @@ from modelc.ir.stored import tensor_shape
 # A context on the device addresses 4 GB; this much of it can be used.
 HTP_LIMIT: Final = 3_500_000_000
 
-# What compiling takes, measured with parts of a 1B model for two graphs and for six: so much anyhow;
-# for each of a matrix's bytes on the device, and for each of its weights and each graph; a table,
-# which is only looked up, takes several copies for each graph.
+# What compiling takes, measured with parts of a 1B model for two graphs and for six: so much in
+# any case; for each of a matrix's bytes on the device, and for each of its weights and each graph;
+# a table, which is only looked up, takes several copies for each graph.
 HOST_BASE: Final = 400_000_000
 HOST_PER_BYTE: Final = 2.6
 HOST_PER_WEIGHT_AND_GRAPH: Final = 2.75

@@ -104,9 +104,8 @@ ORDER: Final = (
 def describe_stages(
     job: DecoderJob, plan: Plan, stages: Mapping[str, Stage] = STAGES, order: str = ORDER
 ) -> dict[str, Any]:
-    """Return `stages`, a row of each with how often it runs and its files, none if the plan leaves it
-    out,
-    and `order`, a word about it."""
+    """Return `stages`, a row of each with how often it runs and its files, none if the plan leaves
+    it out, and `order`, a word about it."""
     layout = job.layout
     lengths, parts = len(layout.lengths), len(layout.parts)
     sizes = _Sizes(

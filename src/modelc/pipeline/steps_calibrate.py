@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from modelc.bundle.tokenizer import load_tokenizer
-from modelc.errors import BadInput, Where
-from modelc.pipeline.imported_weights import SCALES, scales_of_graph, table_of_file
+from modelc.pipeline.imported_weights import (
+    SCALES,
+    match_file,
+    scales_of_graph,
+    table_of_file,
+)
 from modelc.pipeline.job import CALIBRATION_TEXT, ENCODINGS_FILE
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import canonical_graph, read_facts, text_tokens
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 
 RANGES: Final = "ranges.json"
 IMPORTED: Final = "imported.json"
-SHOWN: Final = 5  # names in a message
 
 
 def calibrate(context: StepContext) -> None:
@@ -69,29 +71,19 @@ def import_encodings(context: StepContext) -> None:
     Options: kv, embedding (its kind of weights).
 
     Raises:
-        BadInput: tensors are left without encodings; names the first of them.
+        BadInput: as `match_file`.
     """
     from modelc.ir import encodings
     from modelc.ir.packing import given_scales
     from modelc.passes.base import run_passes
     from modelc.passes.pipelines import build_pipeline
     from modelc.quant.aimet.kinds import imported_kinds
-    from modelc.quant.aimet.match import MATRICES, match_encodings
-    from modelc.quant.aimet.read import read_encodings
+    from modelc.quant.aimet.match import MATRICES
 
     path = context.sources[ENCODINGS_FILE]
     canonical = canonical_graph(context)
     graph, _ = run_passes(canonical, build_pipeline("expanded", {}), graph="decoder")
-    matched = match_encodings(read_encodings(path), graph, path, context.options["kv"])
-    if matched.missing:
-        raise BadInput(
-            f"the file has no encodings for {len(matched.missing)} tensors of the model, such as "
-            f"{', '.join(matched.missing[:SHOWN])}",
-            where=Where(path=str(path)),
-            hint=f"{len(matched.unmatched)} names in it fit no tensor"
-            + (f", such as {', '.join(matched.unmatched[:SHOWN])}" if matched.unmatched else ""),
-        )
-    _check_cache(matched.encodings, context.options["kv"], path)
+    matched = match_file(path, graph, context.options["kv"])
     weights = imported_kinds(matched.weights)
     for name in matched.unmatched:
         context.log(f"{name} in {path.name} fits no tensor of the model")
@@ -111,17 +103,6 @@ def import_encodings(context: StepContext) -> None:
     encodings.save({**matched.encodings, **table, **rows}, context.out / ENCODINGS)
     scales = scales_of_graph(graph.graph, matched.weights, weights.kinds)
     given_scales.save(scales, context.out / SCALES)
-
-
-def _check_cache(encodings: Mapping[str, Encoding], kv: str, path: Path) -> None:
-    for name, encoding in encodings.items():
-        if name.startswith("present.") and encoding.dtype != kv:
-            bits = encoding.dtype.removeprefix("uint")
-            raise BadInput(
-                f"the file has {name} of the KV cache in {bits} bits",
-                where=Where(path=str(path)),
-                hint=f"use --kv-bits {bits}",
-            )
 
 
 def _table_encoding(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from modelc.errors import BadInput, Where
+from modelc.errors import BadInput, ModelcError, Where
 from modelc.ir import genie
 from modelc.ir.onnx_file import read_whole
 from modelc.targets.snapdragon.binary import Tensor
@@ -37,16 +37,16 @@ def check_contract(models: Mapping[str, Path]) -> None:
 
 
 def _tensors(path: Path) -> GraphTensors:
-    model = read_whole(path)
+    model, where = read_whole(path), Where(path=str(path))
     for value in (*model.graph.inputs, *model.graph.outputs):
-        if value.dtype is None or value.shape is None:
-            raise BadInput(f"{value.name} has no type or sizes", where=Where(path=str(path)))
+        if not value.name or value.dtype is None or value.shape is None:
+            raise BadInput(f"{value.name or 'a tensor'} has no name, type or sizes", where=where)
     try:
         return tensors_of(model)
-    except ValueError as error:
-        raise BadInput(
-            "nothing says what the codes at its boundary mean", where=Where(path=str(path))
-        ) from error
+    except ModelcError as error:
+        raise BadInput(error.message, where=where) from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BadInput("its scales are no numbers", where=where) from error
 
 
 def _problems(key: GraphKey, tensors: GraphTensors) -> Iterator[str]:

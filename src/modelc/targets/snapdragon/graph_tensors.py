@@ -43,13 +43,14 @@ def _tensor(value: ir.Value, conversion: ir.Node | None) -> Tensor:
     dtype = value.dtype.numpy().name
     if value.dtype in (ir.DataType.FLOAT, ir.DataType.INT32):
         return Tensor(value.name, shape, dtype)
-    if conversion is None or conversion.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-        raise ModelcError(f"nothing says what the codes of {value.name} mean", where=Where())
-    scale, zero_point = (_number(conversion, index) for index in (1, 2))
-    return Tensor(value.name, shape, dtype, scale, int(zero_point))
+    if conversion is not None and conversion.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        scale, zero_point = (_number(value) for value in (*conversion.inputs, None, None)[1:3])
+        if scale is not None and zero_point is not None:
+            return Tensor(value.name, shape, dtype, scale, int(zero_point))
+    raise ModelcError(f"nothing says what the codes of {value.name} mean", where=Where())
 
 
-def _number(node: ir.Node, index: int) -> float:
-    value = node.inputs[index]
-    assert value is not None and value.const_value is not None
-    return float(value.const_value.numpy().reshape(()))
+def _number(value: ir.Value | None) -> float | None:
+    """Return the number that a value always is, None if there is no such."""
+    tensor = value.const_value if value is not None else None
+    return float(tensor.numpy().reshape(())) if tensor is not None and tensor.size == 1 else None
