@@ -62,13 +62,17 @@ def test_memory_for_one_at_a_time_or_less(tmp_path: Path) -> None:
 
 
 def test_a_layer_too_large_for_any_context(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="a part takes 3.50 GB; a context holds 3.50 GB") as caught:
+    with pytest.raises(
+        BadInput, match=r"a part takes 3\.50 GB; a context holds 3\.50 GB"
+    ) as caught:
         choose_parts(sizes(tmp_path, kv=HTP_LIMIT + 1), 64 * GB, 2)
     assert "--context-length" in caught.value.hint
 
 
 def test_as_many_as_are_asked_for(tmp_path: Path) -> None:
     assert len(asked_parts(sizes(tmp_path), 3).parts) == 3
+    with pytest.raises(BadInput, match="2 layers can't be cut into 5 parts"):
+        asked_parts(sizes(tmp_path), 5)
     with pytest.raises(BadInput, match="a context holds") as caught:
         asked_parts(sizes(tmp_path, kv=HTP_LIMIT * 2 // 3), 2)
     assert "--splits" in caught.value.hint

@@ -10,7 +10,7 @@ import pytest
 from support.tiny_source import tiny_config
 
 from modelc.decoder.config import DecoderConfig
-from modelc.errors import BadInput
+from modelc.errors import BadInput, Where
 from modelc.pipeline.plan_check import plan_problems
 from modelc.pipeline.problems import Problems
 from modelc.pipeline.recipe import Recipe
@@ -44,7 +44,6 @@ def test_every_problem_is_said_at_once() -> None:
             ar=(64, 16, 16),
             fp16=True,
             attention="grouped",
-            splits=99,
             kv_bits=8,
             encodings=Path("some.json"),
         )
@@ -55,7 +54,6 @@ def test_every_problem_is_said_at_once() -> None:
         "AR-64 does not fit a context of 32",
         "AR-16 is half of",
         f"longer than the model's {config.max_context}",
-        f"{config.layers} layers can't be cut into 99",
         "windows of 12",
         "heads 32 wide",
         "no use for the option kv_bits",
@@ -63,12 +61,7 @@ def test_every_problem_is_said_at_once() -> None:
         "no file some.json",
     ):
         assert words in caught.value.message, words
-    for words in (
-        "--ar 64,16,1",
-        "--context-length 12",
-        "--attention sha or --quant w8a16",
-        "--splits",
-    ):
+    for words in ("--ar 64,16,1", "--context-length 12", "--attention sha or --quant w8a16"):
         assert words in caught.value.hint, words
 
 
@@ -80,11 +73,13 @@ def test_one_problem_is_one_sentence() -> None:
 
 def test_what_comes_later_is_told_with_the_rest() -> None:
     problems = Problems([("first", "do this")])
-    with problems.gathered():
-        raise BadInput("second", hint="do that")
-    with problems.gathered():
-        pass
-    with pytest.raises(BadInput, match=r"- first\n  - second") as caught:
+
+    def refuse() -> int:
+        raise BadInput("second", where=Where(path="there"), hint="do that")
+
+    assert problems.attempt(refuse) is None
+    assert problems.attempt(lambda: 3) == 3
+    with pytest.raises(BadInput, match=r"- first\n  - second \(there\)") as caught:
         problems.tell()
     assert caught.value.hint == "do this; do that"
     Problems().tell()

@@ -215,6 +215,18 @@ def test_damaged_graphs(
     assert caught.value.where.path == str(graph)
 
 
+def test_data_inside_of_nodes(chain: Steps, steps: Steps) -> None:
+    """Its place would be read by the compiler, and checked by nobody."""
+    graph = copied(chain.graphs("quantize", GRAPH)[0], steps.folder / "copy")
+    proto = onnx.load(graph, load_external_data=False)
+    outside = onnx.TensorProto(dims=[1], data_type=1, data_location=onnx.TensorProto.EXTERNAL)
+    outside.external_data.add(key="location", value="/etc/passwd")
+    proto.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["more"], value=outside))
+    graph.write_bytes(proto.SerializeToString())
+    with pytest.raises(BadInput, match="data inside of its nodes"):
+        steps.run("convert", graph)
+
+
 def test_a_link_out_of_the_folder(chain: Steps, steps: Steps) -> None:
     graph = copied(chain.graphs("quantize", GRAPH)[0], steps.folder / "copy")
     data = graph.with_name("weights.data")
@@ -267,6 +279,21 @@ def test_encodings_beside_that_do_not_fit(chain: Steps, steps: Steps) -> None:
     second.with_suffix(".encodings").unlink()
     with pytest.raises(BadInput, match="can't be read"):
         steps.run("quantize", first, second)
+
+
+def test_heads_that_differ_get_what_covers_all(chain: Steps, steps: Steps) -> None:
+    graph = copied(chain.graphs("mha_to_sha", GRAPH)[0], steps.folder / "copy")
+    file = graph.with_suffix(".encodings")
+    document = json.loads(file.read_text())
+    rows = {row["name"]: row for row in document["activation_encodings"]}
+    module = "model.layers.0.self_attn.probabilities"
+    heads = sorted(name for name in rows if name.startswith(f"{module}.head_"))
+    rows[heads[0]]["scale"] = wide = [4 * rows[heads[0]]["scale"][0]]
+    file.write_text(json.dumps(document))
+    steps.run("quantize", graph)
+    told = read_encodings(steps.folder / f"quantize/{GRAPH}.encodings").activations
+    assert len(heads) > 1
+    assert all(told[name].scales == pytest.approx(wide, rel=1e-4) for name in heads)
 
 
 def test_steps_that_read_no_encodings(chain: Steps, bundle: Path) -> None:

@@ -40,9 +40,7 @@ def compile_command(
     gguf: options.Gguf = None,
     calibration_text: options.CalibrationText = None,
     verify_text: options.VerifyText = None,
-    keep_twins: Annotated[
-        bool, typer.Option("--keep-twins", help="Put the simulator's binaries into the bundle.")
-    ] = False,
+    keep_twins: options.KeepTwins = False,
     recipe: options.RecipeFile = None,
     dump_ir: Annotated[
         Path | None, typer.Option(help="Write each pass's graph as text into this folder.")
@@ -104,6 +102,7 @@ def explain_command(
     gguf: options.Gguf = None,
     calibration_text: options.CalibrationText = None,
     verify_text: options.VerifyText = None,
+    keep_twins: options.KeepTwins = False,
     recipe: options.RecipeFile = None,
     json: options.Json = False,
 ) -> None:
@@ -127,6 +126,7 @@ def explain_command(
         gguf=gguf,
         calibration_text=calibration_text,
         verify_text=verify_text,
+        keep_twins=keep_twins or None,
     )
     reasons = explain_source(source, chosen)
     if json:

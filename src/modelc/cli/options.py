@@ -63,6 +63,9 @@ CalibrationText = Annotated[
 VerifyText = Annotated[
     Path | None, typer.Option(help="UTF-8 text that the bundle is compared with float on.")
 ]
+KeepTwins = Annotated[
+    bool, typer.Option("--keep-twins", help="Put the simulator's binaries into the bundle.")
+]
 RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", help="TOML file with all options; others override it.")
 ]

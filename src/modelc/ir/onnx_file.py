@@ -56,12 +56,19 @@ def read_whole(path: Path) -> ir.Model:
 
 
 def check_wiring(proto: onnx.ModelProto, path: Path) -> None:
-    """Check that every node reads what is made before it, and that the outputs are made.
+    """Check that every node reads what is made before it, that the outputs are made, and that it
+    is one flat graph, whose data are its initialisers.
 
     Raises:
-        BadInput: one doesn't.
+        BadInput: it isn't so.
     """
     graph = proto.graph
+    if proto.functions or graph.sparse_initializer or not all(map(_is_flat, graph.node)):
+        raise BadInput(
+            "a graph with graphs, functions or data inside of its nodes",
+            where=Where(path=str(path)),
+            hint="no step makes such graphs",
+        )
     made = {"", *(value.name for value in (*graph.input, *graph.initializer))}
     for node in graph.node:
         if strange := set(node.input) - made:
@@ -77,6 +84,12 @@ def check_wiring(proto: onnx.ModelProto, path: Path) -> None:
             where=Where(path=str(path)),
             hint=_AGAIN,
         )
+
+
+def _is_flat(node: onnx.NodeProto) -> bool:
+    flat = onnx.AttributeProto
+    inside = (flat.GRAPH, flat.GRAPHS, flat.TENSORS, flat.SPARSE_TENSOR, flat.SPARSE_TENSORS)
+    return not any(a.type in inside or is_outside(a.t) for a in node.attribute)
 
 
 def check_data(proto: onnx.ModelProto, path: Path) -> None:

@@ -31,7 +31,7 @@ from modelc.pipeline.plan_check import plan_problems
 from modelc.pipeline.problems import Problems
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.steps import DEFAULT_CONTEXT
-from modelc.quant.overrides import EMBEDDING, HEAD, check_architecture, weight_kinds
+from modelc.quant.overrides import EMBEDDING, HEAD, check_architecture, scheme_kinds, weight_kinds
 from modelc.targets.snapdragon.chipsets import Chipset
 
 # Numbers in a model above which steps are processes of their own, and the simulator takes hours.
@@ -96,44 +96,56 @@ def decoder_job(job: Job) -> DecoderJob:
     Raises:
         BadInput: the recipe and the model don't go together; says all that is in the way.
     """
-    assert job.target.chipset is not None
-    recipe, model = job.recipe, read_model(job.source)
+    chipset, recipe, model = job.target.chipset, job.recipe, read_model(job.source)
+    assert chipset is not None
     config = model.config
     lengths = recipe.context_length or (min(config.max_context, DEFAULT_CONTEXT),)
     quantised = job.scheme.activations != "float"
-    problems = Problems(plan_problems(recipe, config, lengths, fp16=not quantised))
-    shapes = matrix_shapes(model)
-    kinds, plain = {}, weight_kinds(shapes, job.scheme, {}) if quantised else {}
     kv = f"uint{recipe.kv_bits}" if recipe.kv_bits else job.scheme.kv
-    with problems.gathered():
-        imported = kinds_of_file(job, model, kv)
-        kinds = weight_kinds(shapes, job.scheme, recipe.overrides, imported)
-        check_architecture(kinds, int(job.target.chipset.htp_arch.removeprefix("v")))
-    with problems.gathered():
-        _check_dlc(recipe, kinds)
-    grouped = recipe.attention == "grouped"
-    sizes = Sizes(
-        model,
-        bits=lambda name: _bits(kinds.get(name.removesuffix(".weight"), "")),
-        scheme_bits=lambda name: _bits(plain.get(name.removesuffix(".weight"), "")),
-        kv_per_layer=2 * config.kv_heads * config.head_dim * max(lengths) * (1 + (kv != "uint8")),
-        activations=layer_activations(config, max(recipe.ar), max(lengths), grouped),
-        graphs=len(recipe.ar) * len(lengths) if job.target.chipset.weight_sharing else 1,
-    )
-    choice = Choice((), "", 0)
-    if kinds or not quantised:
-        with problems.gathered():
-            choice = _choose(job, sizes)
+    problems = Problems(plan_problems(recipe, config, lengths, fp16=not quantised))
+    kinds = problems.attempt(lambda: _kinds(job, model, kv) if quantised else {})
+    sizes = _sizes(job, model, kinds or {}, kv, lengths)
+    choice = None if kinds is None else problems.attempt(lambda: _choose(job, sizes))
     problems.tell()
+    assert kinds is not None and choice is not None
+    grouped = recipe.attention == "grouped"
     return DecoderJob(
         config=config,
-        chipset=job.target.chipset,
+        chipset=chipset,
         quantised=quantised,
         kinds=kinds,
         kv=kv,
         sizes=sizes,
         layout=Layout(recipe.ar, lengths, choice.parts, grouped, choice.why),
         canonical_length=_canonical_length(config, max(lengths)),
+    )
+
+
+def _kinds(job: Job, model: DecoderModel, kv: str) -> dict[str, str]:
+    """Return the kind of every module's weights, by the recipe and the encodings file."""
+    assert job.target.chipset is not None
+    shapes, imported = matrix_shapes(model), kinds_of_file(job, model, kv)
+    kinds = weight_kinds(shapes, job.scheme, job.recipe.overrides, imported)
+    check_architecture(kinds, int(job.target.chipset.htp_arch.removeprefix("v")))
+    _check_dlc(job.recipe, kinds)
+    return kinds
+
+
+def _sizes(
+    job: Job, model: DecoderModel, kinds: Mapping[str, str], kv: str, lengths: tuple[int, ...]
+) -> Sizes:
+    assert job.target.chipset is not None
+    config, recipe = model.config, job.recipe
+    plain = scheme_kinds(matrix_shapes(model), job.scheme)
+    cached = 2 * config.kv_heads * config.head_dim * max(lengths)  # numbers in a layer's KV cache
+    grouped = recipe.attention == "grouped"
+    return Sizes(
+        model,
+        bits=lambda name: _bits(kinds.get(name.removesuffix(".weight"), "")),
+        scheme_bits=lambda name: _bits(plain.get(name.removesuffix(".weight"), "")),
+        kv_per_layer=cached if kv == "uint8" else 2 * cached,
+        activations=layer_activations(config, max(recipe.ar), max(lengths), grouped),
+        graphs=len(recipe.ar) * len(lengths) if job.target.chipset.weight_sharing else 1,
     )
 
 
@@ -165,8 +177,6 @@ def _choose(job: Job, sizes: Sizes) -> Choice:
     splits, limit = job.recipe.splits, job.recipe.memory_limit
     if splits == "auto":
         choice = choose_parts(sizes, limit or _settled(free_memory()), usable_cores())
-    elif splits > sizes.model.config.layers + 2:
-        return Choice((), "", 0)  # told by plan_problems
     else:
         choice = asked_parts(sizes, splits)
     if limit and choice.host > limit:
@@ -180,9 +190,10 @@ def _choose(job: Job, sizes: Sizes) -> Choice:
 
 
 def _settled(free: int) -> int:
-    """Round down to a power of two, so that the same machine chooses the same parts when a little
-    more or less of its memory is free."""
-    return 1 << (free.bit_length() - 1)
+    """Round down to one of a few sizes, so that the same machine chooses the same parts when a
+    little more or less of its memory is free."""
+    step = 1 << max(free.bit_length() - 2, 0)
+    return free // step * step
 
 
 def _canonical_length(config: DecoderConfig, longest: int) -> int:

@@ -121,7 +121,7 @@ class _Run:
         )
         try:
             result = performance.result(check_contents=self._found[name].read)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the others must hear of it
             others = tuple(other for other in schedule.end() if other != name)
             if others and not isinstance(error, Stopped):
                 self._events(StepFailed(name, str(error), others))

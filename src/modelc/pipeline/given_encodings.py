@@ -18,6 +18,7 @@ from modelc.pipeline.steps import build_canonical, source_root
 from modelc.pipeline.steps_calibrate import import_encodings
 from modelc.pipeline.steps_graphs import ENCODINGS
 from modelc.quant.aimet.encodings import SECTIONS, to_activation
+from modelc.quant.aimet.match import widest
 from modelc.quant.aimet.read import MAX_BYTES, read_encodings
 from modelc.quant.overrides import EMBEDDING
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from modelc.ir.encodings import Encoding
 
 _SUFFIX: Final = ".encodings"
-
 
 Form = Literal["beside", "bundle", "graphs", "model"]
 """NAME.encodings beside each graph, a bundle's encodings.json (which scales of weights may lie
@@ -129,7 +129,8 @@ def _import(job: DecoderJob, context: StepContext, folder: Path) -> None:
 
 
 def _of_graph(graph: GivenGraph, path: Path, root: Path) -> dict[str, Encoding]:
-    """Return the encodings of a graph's tensors by canonical name, read from AIMET's file of it."""
+    """Return the encodings of a graph's tensors by canonical name, read from AIMET's file of it:
+    of the heads of a tensor, what covers all."""
     from modelc.ir.provenance import canonical_name
 
     where = Where(path=str(path))
@@ -144,8 +145,9 @@ def _of_graph(graph: GivenGraph, path: Path, root: Path) -> dict[str, Encoding]:
         )
     found: dict[str, Encoding] = {}
     for value in values:
-        encoding = to_activation(str(value.name), said[str(value.name)], where)
-        found[canonical_name(value)] = encoding
+        name, canonical = str(value.name), canonical_name(value)
+        encoding = to_activation(name, said[name], where)
+        found[canonical] = widest([found.get(canonical, encoding), encoding], name, where)
     for node in model.graph:
         table = node.inputs[0] if node.op_type == "Gather" else None
         if table is not None and table.is_initializer():

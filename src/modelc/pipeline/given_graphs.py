@@ -95,13 +95,13 @@ def place_of(graphs: Sequence[GivenGraph]) -> str:
     Raises:
         BadInput: they are of several.
     """
-    keys = [graph.key for graph in graphs if graph.key]
-    if len({(key.part, key.parts) for key in keys}) != 1:
+    places = {graph.key.place for graph in graphs if graph.key}
+    if len(places) != 1:
         raise BadInput(
             "the graphs are of several parts",
             hint="give those of one part at a time, of every AR and context length",
         )
-    return f"{keys[0].part:0{len(str(keys[0].parts))}}_of_{keys[0].parts}"
+    return places.pop()
 
 
 def _open(file: Path, known: Container[_Place]) -> GivenGraph:

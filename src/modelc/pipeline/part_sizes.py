@@ -170,8 +170,14 @@ def asked_parts(sizes: Sizes, count: int) -> Choice:
     """Return as many parts as are asked for.
 
     Raises:
-        BadInput: one of them is too large for the device.
+        BadInput: there are fewer places to cut, or a part is too large for the device.
     """
+    layers = sizes.model.config.layers
+    if count > layers + 2:
+        raise BadInput(
+            f"{layers} layers can't be cut into {count} parts",
+            hint=f"use --splits {layers + 2} or less: the embedding, each layer, the head",
+        )
     way = _Way.of(sizes, count)
     if way.device > HTP_LIMIT:
         raise _too_large(way.device, "use more --splits, or leave it out")

@@ -124,7 +124,7 @@ class Performance:
             except ModelcError as error:
                 error.where = error.where.at_step(self.step.name)
                 raise
-            except Exception as error:
+            except Exception as error:  # a defect: its traceback says what, this says where
                 error.add_note(f"in step {self.step.name}")
                 raise
 

@@ -64,17 +64,6 @@ def _room(
             yield f"a context of {length} is longer than the model's {config.max_context}", longest
 
 
-def _splits(
-    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
-) -> Iterator[Problem]:
-    most = config.layers + 2
-    if recipe.splits != "auto" and recipe.splits > most:
-        yield (
-            f"{config.layers} layers can't be cut into {recipe.splits} parts",
-            f"use --splits {most} or less: the embedding, each layer, the head",
-        )
-
-
 def _fp16(
     recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
 ) -> Iterator[Problem]:
@@ -136,7 +125,6 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _each_once,
     _one_by_one,
     _room,
-    _splits,
     _toolchain,
     _fp16,
     _files,

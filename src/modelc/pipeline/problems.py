@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from modelc.errors import BadInput, Where
 
+Made = TypeVar("Made")
 Problem = tuple[str, str]
 """What is wrong, and what to do about it."""
 
@@ -17,13 +18,13 @@ class Problems:
     def __init__(self, found: Iterable[Problem] = ()) -> None:
         self._found = [(what, hint, Where()) for what, hint in found]
 
-    @contextmanager
-    def gathered(self) -> Iterator[None]:
-        """Keep a BadInput for later; what comes after it in the block doesn't happen."""
+    def attempt(self, make: Callable[[], Made]) -> Made | None:
+        """Return what `make` does; if it raises BadInput, keep that for later."""
         try:
-            yield
+            return make()
         except BadInput as error:
             self._found.append((error.message, error.hint, error.where))
+            return None
 
     def tell(self) -> None:
         """Raise what was found, if anything was.

@@ -83,7 +83,7 @@ class Schedule:
             error: BaseException | None = None
             try:
                 perform(step, self)
-            except BaseException as raised:
+            except BaseException as raised:  # told by the thread that waits for all
                 error = raised
                 if not isinstance(raised, Exception) and not away:
                     raise  # an interrupt, which is this thread's to pass on

@@ -135,9 +135,7 @@ def describe_binaries(context: StepContext) -> None:
 
     folders = [context.inputs[f"generate_context_binary.{p}"] for p in context.options["parts"]]
     rows: dict[str, Any] = {}
-    proofs: dict[str, Any] = {}
-    if "attention" in context.inputs:
-        proofs |= json.loads((context.inputs["attention"] / ATTENTION).read_text())["proofs"]
+    proofs = dict(json.loads((context.inputs["attention"] / ATTENTION).read_text())["proofs"])
     for folder in folders:
         rows |= json.loads((folder / INFO).read_text())
         proofs |= json.loads((folder / PROOF).read_text())

@@ -3,7 +3,7 @@ says another."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Final
@@ -45,7 +45,7 @@ def weight_kinds(
                 hint="use a scheme with integer weights, such as w8a16, or leave the overrides out",
             )
         return {}
-    kinds = {module: imported.get(module) or _default(module, scheme) for module in modules}
+    kinds = {**scheme_kinds(modules, scheme), **imported}
     for pattern, kind in overrides.items():
         for module in modules:
             if _matches(pattern, module):
@@ -57,6 +57,14 @@ def weight_kinds(
             hint="; ".join(dict.fromkeys(hint for _, hint in problems)),
         )
     return kinds
+
+
+def scheme_kinds(modules: Iterable[str], scheme: Scheme) -> dict[str, str]:
+    """Return the kind of each module's weight by the scheme alone, whether it fits or not; none
+    for a float scheme."""
+    if scheme.weights not in MATRIX_KINDS:
+        return {}
+    return {module: _default(module, scheme) for module in modules}
 
 
 def check_architecture(kinds: Mapping[str, str], htp_arch: int) -> None:

@@ -19,7 +19,7 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_with_the_package() -> None:
-    pytest.importorskip("onnxruntime_qnn")
+    pytest.importorskip("onnxruntime_qnn", reason="the package is not here")
     assert all(library_path(name).is_file() for name in ("QnnHtp", "QnnSystem", "Genie"))
     assert toolchain().startswith("onnxruntime ")
     with pytest.raises(Missing, match=r"has no .*Nothing"):

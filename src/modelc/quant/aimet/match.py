@@ -90,7 +90,7 @@ def match_encodings(
             encoding = to_activation(name, said[name], where)
             encoding = _mirrored(encoding) if target.mirrored else encoding
             others = [encodings[target.name]] if target.name in encodings else []
-            encodings[target.name] = _widest([encoding, *others], name, where)
+            encodings[target.name] = widest([encoding, *others], name, where)
     _share_rotary(encodings, where)
     _check_mask(encodings, where)
 
@@ -147,8 +147,12 @@ def _mirrored(encoding: Encoding) -> Encoding:
     return Encoding(encoding.scale, last - encoding.zero_point, encoding.dtype)
 
 
-def _widest(encodings: Sequence[Encoding], name: str, where: Where) -> Encoding:
-    """Return one encoding that covers all, which several names of a tensor share."""
+def widest(encodings: Sequence[Encoding], name: str, where: Where) -> Encoding:
+    """Return one encoding that covers all, which several names of a tensor share.
+
+    Raises:
+        BadInput: they differ in bits.
+    """
     first = encodings[0]
     if all(encoding == first for encoding in encodings):
         return first
@@ -165,7 +169,7 @@ def _widest(encodings: Sequence[Encoding], name: str, where: Where) -> Encoding:
 
 def _share_rotary(encodings: dict[str, Encoding], where: Where) -> None:
     if found := [encodings[name] for name in _ROTARY if name in encodings]:
-        encodings.update(dict.fromkeys(_ROTARY, _widest(found, _ROTARY[0], where)))
+        encodings.update(dict.fromkeys(_ROTARY, widest(found, _ROTARY[0], where)))
 
 
 def _check_mask(encodings: Mapping[str, Encoding], where: Where) -> None:

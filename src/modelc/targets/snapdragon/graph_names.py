@@ -27,11 +27,14 @@ class GraphKey:
     parts: int
 
     @property
+    def place(self) -> str:
+        """Return which part it is of, "2_of_3"."""
+        return f"{self.part:0{len(str(self.parts))}}_of_{self.parts}"
+
+    @property
     def name(self) -> str:
         kind = "token" if self.ar == 1 else "prompt"
-        width = len(str(self.parts))
-        place = f"{self.part:0{width}}_of_{self.parts:0{width}}"
-        return f"{kind}_ar{self.ar}_cl{self.context_length}_{place}"
+        return f"{kind}_ar{self.ar}_cl{self.context_length}_{self.place}"
 
 
 def parse(name: str) -> GraphKey:
