@@ -40,7 +40,7 @@ class Layout:
         """Yield each part with its name."""
         count = len(self.parts)
         for number, part in enumerate(self.parts, 1):
-            yield f"{number:0{len(str(count))}}_of_{count}", part
+            yield GraphKey(1, 1, number, count).place, part
 
     def part(self, place: str) -> DecoderPart:
         return dict(self.numbered())[place]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+from modelc.ir.arrays import load_arrays
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import source_root
 from modelc.pipeline.steps_binaries import ATTENTION, TIMEOUT_S, read_rotary
 from modelc.pipeline.steps_graphs import quantising
-from modelc.pipeline.steps_samples import SAMPLES, load_samples
+from modelc.pipeline.steps_samples import SAMPLES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -38,7 +39,7 @@ def compare_attention(context: StepContext) -> None:
         write_model(_first_layer(context, form), model)
         tried = {}
         if form == context.options["tried"]:
-            samples = load_samples(context.inputs["samples"] / SAMPLES)
+            samples = load_arrays(context.inputs["samples"] / SAMPLES)
             tried = trials({name: model}, samples, read_rotary(context), 0)
         made = compile_graphs(
             {name: model},

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from modelc.bundle.tokenizer import TOKENIZER, load_tokenizer
+from modelc.ir.arrays import load_arrays
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import CONFIG
-from modelc.pipeline.steps_samples import SAMPLES, load_samples
+from modelc.pipeline.steps_samples import SAMPLES
 from modelc.targets.snapdragon.binary import BinaryInfo, from_json, to_json
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _write_genie_files(context: StepContext, binaries: list[str]) -> None:
 def _trials(context: StepContext, models: Mapping[str, Path]) -> dict[str, Trial]:
     from modelc.targets.snapdragon.proof import trials
 
-    samples = load_samples(context.inputs["samples"] / SAMPLES)
+    samples = load_arrays(context.inputs["samples"] / SAMPLES)
     return trials(models, samples, read_rotary(context), context.options["most_seconds"])
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from modelc.errors import BadInput, Where
+from modelc.ir.arrays import save_arrays
 from modelc.pipeline.job import CALIBRATION_TEXT
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import canonical_graph, text_tokens
@@ -47,10 +47,4 @@ def run_samples(context: StepContext) -> None:
             kept[name] = values.copy()
 
     StreamedReference(graph).observe([tokens], keep)
-    np.savez(context.out / SAMPLES, **kept)  # type: ignore[arg-type]
-
-
-def load_samples(path: Path) -> dict[str, np.ndarray]:
-    """Read what `run_samples` wrote."""
-    with np.load(path) as saved:
-        return {name: saved[name] for name in saved.files}
+    save_arrays(context.out / SAMPLES, kept)

@@ -13,11 +13,12 @@ from modelc.decoder.builder import build_decoder
 from modelc.decoder.config import DecoderSource
 from modelc.decoder.parts import DecoderPart
 from modelc.errors import Missing
+from modelc.ir.arrays import Arrays
 from modelc.ir.genie import LOGITS
 from modelc.quant.schemes import SCHEMES
 from modelc.reference.stream import StreamedReference
 from modelc.targets.snapdragon.chipsets import find_chipset
-from modelc.targets.snapdragon.decode_loop import Arrays, Decoder, Part
+from modelc.targets.snapdragon.decode_loop import Decoder, Part
 from modelc.targets.snapdragon.graph_names import parse
 from modelc.targets.snapdragon.host import Host
 from modelc.targets.snapdragon.rehearsal import load, rehearse, save

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from modelc.errors import Damaged, Where
 from modelc.hashing import digest
+from modelc.ir.arrays import save_arrays
 from modelc.ir.packing.kinds import MATRIX_KINDS
 from modelc.ir.stored import StoredMatrix, tensor_shape
 
@@ -77,7 +78,7 @@ def save(given: Mapping[str, GivenScales], path: Path) -> None:
         for name in _FIELDS
         if (value := getattr(given[module], name)) is not None
     }
-    np.savez(path, **arrays)  # type: ignore[arg-type]  # its other argument is a flag
+    save_arrays(path, arrays)
 
 
 def load(path: Path) -> dict[str, GivenScales]:

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-
 from modelc.errors import BadInput, ToolFailed, Where
+from modelc.ir.arrays import Arrays, load_arrays, save_arrays
 from modelc.process import run_worker
 from modelc.targets.snapdragon import binary
 from modelc.targets.snapdragon.binary import BinaryInfo
 from modelc.targets.snapdragon.chipsets import Chipset
-
-Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def compile_graphs(
     workdir.mkdir(parents=True, exist_ok=True)
     fed = {name: workdir / f"{name}.feed.npz" for name in feeds}
     for name, path in fed.items():
-        np.savez(path, **feeds[name])  # type: ignore[arg-type]
+        save_arrays(path, feeds[name])
     reply = run_worker(
         "modelc.targets.snapdragon.compile_worker",
         {
@@ -115,18 +112,13 @@ def compile_graphs(
         wrappers={name: output.with_name(f"{name}.onnx") for name in graphs},
         info=binary.from_json(reply["info"]),
         seconds=reply["seconds"],
-        results={name: _load(Path(path)) for name, path in reply["results"].items()},
+        results={name: load_arrays(Path(path)) for name, path in reply["results"].items()},
         run_seconds=reply["run_seconds"],
     )
     where = Where(step=step, path=str(made.binary))
     hint = "this onnxruntime-qnn does not know the chipset's settings"
     check_binary(made.info, chipset, graphs, where, hint)
     return made
-
-
-def _load(path: Path) -> Arrays:
-    with np.load(path) as saved:
-        return {name: saved[name] for name in saved.files}
 
 
 def provider_options(chipset: Chipset, options: CompileOptions) -> dict[str, str]:

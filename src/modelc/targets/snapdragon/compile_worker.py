@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from modelc.errors import ToolFailed, Where
+from modelc.ir.arrays import load_arrays, save_arrays
 from modelc.ir.provenance import MODULE
 from modelc.process import LogMark, serve
 from modelc.targets.snapdragon import binary, qnn_system
@@ -75,12 +74,10 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
 
 def _run(session: Any, feed: Path) -> str:
     """Run a session on a saved feed, and return the file with what it gives."""
-    with np.load(feed) as saved:
-        inputs = {name: saved[name] for name in saved.files}
     names = [output.name for output in session.get_outputs()]
-    outputs = dict(zip(names, session.run(names, inputs), strict=True))
+    outputs = dict(zip(names, session.run(names, load_arrays(feed)), strict=True))
     path = feed.with_suffix(".results.npz")
-    np.savez(path, **outputs)
+    save_arrays(path, outputs)
     return str(path)
 
 

@@ -17,10 +17,9 @@ import numpy as np
 
 from modelc.errors import BadInput
 from modelc.ir import genie
+from modelc.ir.arrays import Arrays
 from modelc.targets.snapdragon.binary import Tensor
 from modelc.targets.snapdragon.rotary import Rotary
-
-Arrays = Mapping[str, np.ndarray]
 
 MASKED: Final = -1000.0  # what Genie writes into a float mask
 

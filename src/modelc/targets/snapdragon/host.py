@@ -7,8 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from modelc.ir.arrays import Arrays
 from modelc.ir.emit import dims_of
-from modelc.targets.snapdragon.decode_loop import Arrays, Part
+from modelc.targets.snapdragon.decode_loop import Part
 from modelc.targets.snapdragon.graph_tensors import tensors_of
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from typing import Any, Final
 import numpy as np
 
 from modelc.ir import genie
+from modelc.ir.arrays import Arrays
 from modelc.ir.encodings import Encoding
 from modelc.targets.snapdragon.binary import Tensor
-from modelc.targets.snapdragon.decode_loop import Arrays, Call, Decoder, Part, dequantise
+from modelc.targets.snapdragon.decode_loop import Call, Decoder, Part, dequantise
 from modelc.targets.snapdragon.graph_names import GraphKey, parse
 from modelc.targets.snapdragon.host import Host
 from modelc.targets.snapdragon.rotary import Rotary

@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 
 from modelc.ir import genie
-from modelc.targets.snapdragon.decode_loop import Arrays, Decoder, dequantise
+from modelc.ir.arrays import Arrays, load_sequence, save_sequence
+from modelc.targets.snapdragon.decode_loop import Decoder, dequantise
 from modelc.targets.snapdragon.graph_names import parse
 from modelc.targets.snapdragon.host import Host
 from modelc.targets.snapdragon.rotary import Rotary
@@ -68,22 +69,11 @@ def rehearse(
 
 def save(rehearsal: Rehearsal, path: Path) -> None:
     """Write what `rehearse` returned."""
-    arrays = {
-        f"{index}/{name}": value
-        for index, call in enumerate(rehearsal.calls)
-        for name, value in call.items()
-    }
-    arrays[_TOKENS] = np.array(rehearsal.tokens, np.int32)
-    np.savez(path, **arrays)  # type: ignore[arg-type]  # its other argument is a flag
+    tokens = np.array(rehearsal.tokens, np.int32)
+    save_sequence(path, [{_TOKENS: tokens}, *rehearsal.calls])
 
 
 def load(path: Path) -> Rehearsal:
     """Read what `save` wrote."""
-    calls: dict[int, dict[str, np.ndarray]] = {}
-    with np.load(path) as saved:
-        tokens = tuple(saved[_TOKENS].tolist())
-        for key in saved.files:
-            index, _, name = key.partition("/")
-            if name:
-                calls.setdefault(int(index), {})[name] = saved[key]
-    return Rehearsal(tokens, tuple(calls[index] for index in sorted(calls)))
+    first, *calls = load_sequence(path)
+    return Rehearsal(tuple(first[_TOKENS].tolist()), tuple(calls))

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from modelc.errors import BadInput, Where
+from modelc.ir.arrays import load_sequence, save_sequence
 from modelc.process import run_worker
 from modelc.targets.runtime import Generation, OnToken, Sampling
 from modelc.targets.snapdragon import graph_names
@@ -128,10 +129,7 @@ def run_graph(
     workdir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="feeds-", dir=workdir) as scratch:
         inputs, outputs = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
-        arrays = {
-            f"{i}/{name}": value for i, feed in enumerate(feeds) for name, value in feed.items()
-        }
-        np.savez(inputs, **arrays)  # type: ignore[arg-type]
+        save_sequence(inputs, feeds)
         job = {
             "task": "run_graph",
             "wrapper": str(wrapper.resolve()),
@@ -146,9 +144,4 @@ def run_graph(
             where=Where(step="simulate", graph=wrapper.stem),
             hint=_CRASH,
         )
-        results: list[dict[str, np.ndarray]] = [{} for _ in feeds]
-        with np.load(outputs) as saved:
-            for key in saved.files:
-                index, name = key.split("/", 1)
-                results[int(index)][name] = saved[key]
-        return results
+        return load_sequence(outputs)

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from modelc.errors import Where
+from modelc.ir.arrays import Arrays, load_sequence, save_sequence
 from modelc.process import LogMark, serve
 from modelc.targets.runtime import Sampling
 from modelc.targets.sampling import Sampler
 from modelc.targets.snapdragon import graph_names, qnn_system
-from modelc.targets.snapdragon.decode_loop import Arrays, Decoder, Part
+from modelc.targets.snapdragon.decode_loop import Decoder, Part
 from modelc.targets.snapdragon.diagnose import explain
 from modelc.targets.snapdragon.provider import open_session
 from modelc.targets.snapdragon.room import longest_text
@@ -28,23 +29,15 @@ LOG = Path("simulate_worker.log")
 
 
 def run_graph(job: dict[str, Any]) -> dict[str, Any]:
-    """Run one graph on feeds saved as "<index>/<tensor>", and save its outputs likewise."""
+    """Run one graph on saved feeds, and save its outputs likewise."""
     wrapper = Path(job["wrapper"])
     qnn_system.read_twin(binary_of(wrapper))
     run = _load(wrapper)
-    feeds: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(job["inputs"]) as saved:
-        for key in saved.files:
-            index, name = key.split("/", 1)
-            feeds.setdefault(index, {})[name] = saved[key]
+    feeds = load_sequence(Path(job["inputs"]))
     start = time.monotonic()
-    results = {
-        f"{index}/{name}": value
-        for index, feed in feeds.items()
-        for name, value in run(feed).items()
-    }
+    results = [run(feed) for feed in feeds]
     seconds = time.monotonic() - start
-    np.savez(job["outputs"], **results)  # type: ignore[arg-type]
+    save_sequence(Path(job["outputs"]), results)
     return {"seconds": seconds}
 
 
