@@ -30,6 +30,8 @@ format = ["genie", "dlc", "ort", "aimet"]
 [calibration]
 samples = 2
 sequence_length = 32
+[overrides]
+"layers.0.mlp.down_proj" = "w4"
 [verify]
 tokens = 24
 min_sqnr_db = 5
@@ -117,6 +119,15 @@ def test_formats(made: tuple[Path, Ran], call: Call) -> None:
     assert settings["context"] == {"weight_sharing_enabled": True}
 
 
+def test_report(made: tuple[Path, Ran]) -> None:
+    text = (made[0] / "report.md").read_text()
+    assert "Scheme w8a16 (`layers.0.mlp.down_proj` = w4)" in text
+    assert "| 2_of_3 | layer 0 |" in text
+    costs = json.loads((made[0] / "attention.json").read_text())["spill_fill_bytes"]
+    assert f"| a branch for each head (used) | {costs['sha']:,} B |" in text
+    assert f"| query heads grouped by key head | {costs['grouped']:,} B |" in text
+
+
 def test_run(made: tuple[Path, Ran], shared_store: Path, tmp_path: Path) -> None:
     """With its twins in the bundle it runs where the store is empty."""
     arguments = ("run", made[0], "--prompt", "In", "--max-new-tokens", 3, "--json")
@@ -175,7 +186,8 @@ def test_another_context_length_keeps_what_it_can(
 def test_an_override_touches_its_part_only(
     made: tuple[Path, Ran], llama_folder: Path, recipe: Path, call: Call
 ) -> None:
-    override = ("--override", "layers.1.mlp.down_proj=w4")
+    first = ("--override", "layers.0.mlp.down_proj=w4")  # the recipe's, which options replace
+    override = (*first, "--override", "layers.1.mlp.down_proj=w4")
     reasons = call("explain", llama_folder, "--recipe", recipe, *override, "--json").json()
     why = {row["step"]: row["why"] for row in reasons}
     kept = {step for step, reason in why.items() if reason in ("cached", "not needed")}

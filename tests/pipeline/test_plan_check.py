@@ -58,7 +58,6 @@ def test_every_problem_is_said_at_once() -> None:
         "heads 32 wide",
         "no use for the option kv_bits",
         "no use for the option encodings",
-        "no file some.json",
     ):
         assert words in caught.value.message, words
     for words in ("--ar 64,16,1", "--context-length 12", "--attention sha or --quant w8a16"):

@@ -103,7 +103,8 @@ def decoder_job(job: Job) -> DecoderJob:
     quantised = job.scheme.activations != "float"
     kv = f"uint{recipe.kv_bits}" if recipe.kv_bits else job.scheme.kv
     problems = Problems(plan_problems(recipe, config, lengths, fp16=not quantised))
-    kinds = problems.attempt(lambda: _kinds(job, model, kv) if quantised else {})
+    imported = problems.attempt(lambda: kinds_of_file(job, model, kv) if quantised else {})
+    kinds = problems.attempt(lambda: _kinds(job, model, imported or {}))
     sizes = _sizes(job, model, kinds or {}, kv, lengths)
     choice = None if kinds is None else problems.attempt(lambda: _choose(job, sizes))
     problems.tell()
@@ -121,11 +122,10 @@ def decoder_job(job: Job) -> DecoderJob:
     )
 
 
-def _kinds(job: Job, model: DecoderModel, kv: str) -> dict[str, str]:
+def _kinds(job: Job, model: DecoderModel, imported: Mapping[str, str]) -> dict[str, str]:
     """Return the kind of every module's weights, by the recipe and the encodings file."""
     assert job.target.chipset is not None
-    shapes, imported = matrix_shapes(model), kinds_of_file(job, model, kv)
-    kinds = weight_kinds(shapes, job.scheme, job.recipe.overrides, imported)
+    kinds = weight_kinds(matrix_shapes(model), job.scheme, job.recipe.overrides, imported)
     check_architecture(kinds, int(job.target.chipset.htp_arch.removeprefix("v")))
     _check_dlc(job.recipe, kinds)
     return kinds

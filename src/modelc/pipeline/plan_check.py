@@ -79,13 +79,6 @@ def _fp16(
             yield f"the scheme fp16 has no use for the option {name}", "leave it out"
 
 
-def _files(
-    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
-) -> Iterator[Problem]:
-    if recipe.encodings is not None and not recipe.encodings.is_file():
-        yield f"there is no file {recipe.encodings}", "give --encodings an AIMET file"
-
-
 def _formats(
     recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
 ) -> Iterator[Problem]:
@@ -127,7 +120,6 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _room,
     _toolchain,
     _fp16,
-    _files,
     _formats,
     _windows,
 )

@@ -30,7 +30,7 @@ def render_report(
     lines = [
         f"# {manifest.source.name} for {manifest.target}",
         "",
-        f"Scheme {manifest.recipe['quant']}, context {settings['context_length']}, "
+        f"Scheme {_scheme(manifest.recipe)}, context {settings['context_length']}, "
         f"{settings['layers']} layers, vocabulary {settings['vocab_size']}.",
         "",
         f"{'Verified' if verification['passed'] else 'NOT verified'} on "
@@ -64,6 +64,16 @@ def render_report(
         *table(("tool", "version"), sorted(manifest.tools.items())),
     ]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _scheme(recipe: Mapping[str, Any]) -> str:
+    """Name the scheme and all that the recipe changes about it."""
+    changes = [f"`{pattern}` = {kind}" for pattern, kind in recipe["overrides"].items()]
+    if recipe["kv_bits"]:
+        changes.append(f"KV cache of {recipe['kv_bits']} bits")
+    if recipe["encodings"]:
+        changes.append("imported encodings")
+    return f"{recipe['quant']} ({', '.join(changes)})" if changes else str(recipe["quant"])
 
 
 def _checks(verification: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
