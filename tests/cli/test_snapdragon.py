@@ -98,12 +98,14 @@ def test_formats(made: tuple[Path, Ran], call: Call) -> None:
     }
     assert {path.stem for path in (bundle / "dlc").iterdir()} == names
     assert {path.stem for path in (bundle / "encodings").iterdir()} == names
+    dlc = call("inspect", bundle / "dlc/token_ar1_cl64_2_of_3.dlc", "--json").json()
     assert {path.stem for path in bundle.glob("*.onnx")} == names
     pipeline = json.loads((bundle / "ort_pipeline.json").read_text())
     assert [len(row["models"]) for row in pipeline["calls"]] == [3, 3, 3, 3]
     settings = json.loads((bundle / "decoder_2_of_3.json").read_text())
     binary = call("inspect", bundle / "decoder_2_of_3.bin", "--json").json()
     graphs = [graph["name"] for graph in binary["graphs"]]
+    assert dlc["graphs"][0]["name"] in graphs  # so a DLC's graph is the binary's
     assert settings["graphs"][0]["graph_names"] == graphs
     assert settings["memory"] == {"mem_type": "shared_buffer"}
     told = json.loads((bundle / "manifest.json").read_text())["settings"]["binaries"]

@@ -56,7 +56,9 @@ def contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
     layout = decoder_job(job).layout
     settings = {
         "parts": {place: str(part) for place, part in layout.numbered()},
-        "binaries": _read_back(infos, entries),
+        "binaries": {
+            name: told for name, told in _read_back(infos, entries).items() if name in files
+        },
         **({"toolchain": sdk_release()} if uses_sdk(job) else {}),
     }
     # As it came out on this machine, so that the bundle's recipe makes the same again.

@@ -18,7 +18,6 @@ from modelc.pipeline.free_memory import free_memory
 from modelc.pipeline.imported_weights import kinds_of_file
 from modelc.pipeline.job import Job
 from modelc.pipeline.layout import Layout
-from modelc.pipeline.limits import usable_cores
 from modelc.pipeline.part_sizes import (
     Choice,
     PartSize,
@@ -173,18 +172,25 @@ def _check_dlc(recipe: Recipe, kinds: Mapping[str, str]) -> None:
         )
 
 
+# Parts are chosen so that as many with layers can be compiled at once; what ships is not to depend
+# on how many cores a machine has.
+AT_ONCE: Final = 2
+
+
 def _choose(job: Job, sizes: Sizes) -> Choice:
-    splits, limit = job.recipe.splits, job.recipe.memory_limit
+    splits, asked, free = job.recipe.splits, job.recipe.memory_limit, free_memory()
     if splits == "auto":
-        choice = choose_parts(sizes, limit or _settled(free_memory()), usable_cores())
+        choice = choose_parts(sizes, asked or _settled(free), AT_ONCE)
     else:
         choice = asked_parts(sizes, splits)
-    if limit and choice.host > limit:
+    if choice.host > (asked or free):
+        have = "the memory limit of" if asked else "the free memory of"
         raise BadInput(
-            f"compiling the largest part takes about {choice.host / 1e9:.1f} GB, more than the "
-            f"memory limit of {limit / 1e9:.1f} GB",
+            f"compiling the largest part takes about {choice.host / 1e9:.1f} GB, more than {have} "
+            f"{(asked or free) / 1e9:.1f} GB",
             hint=f"use --memory-limit {-(-choice.host // (1 << 30))}G"
-            + ("" if splits == "auto" else " or more --splits"),
+            + (" if the machine can give as much" if not asked else "")
+            + ("" if splits == "auto" else ", or more --splits"),
         )
     return choice
 

@@ -145,10 +145,11 @@ class Choice:
 
 
 def choose_parts(sizes: Sizes, memory_limit: int, at_once: int) -> Choice:
-    """Return the fewest parts that fit the device, and of which `at_once` with layers can be
-    compiled at the same time within the memory of this machine, others alone; if no parts are that
-    small, with fewer at once; if the embedding or the head alone takes more, as few as are no
-    larger than it.
+    """Return the fewest parts that fit the device and, when compiled, the memory of this machine.
+
+    Up to twice as many are chosen if then `at_once` with layers can be compiled at the same time:
+    larger parts also take longer than in proportion. If the embedding or the head alone takes more
+    than there is, the parts are as few as are no larger than it.
 
     Raises:
         BadInput: a single layer, the embedding or the head is too large for the device.
@@ -159,11 +160,14 @@ def choose_parts(sizes: Sizes, memory_limit: int, at_once: int) -> Choice:
         raise _too_large(
             ways[-1].device, "use a scheme with fewer bits, or a shorter --context-length"
         )
-    for jobs in range(at_once, 0, -1):
-        for way in fitting:
-            if way.host <= memory_limit and way.host_of_layers * jobs <= memory_limit:
-                return way.chosen(jobs, memory_limit)
-    return min(fitting, key=lambda way: (way.host, len(way.parts))).chosen(1, memory_limit)
+    alone = [way for way in fitting if way.host <= memory_limit]
+    if not alone:
+        return min(fitting, key=lambda way: (way.host, len(way.parts))).chosen(1, memory_limit)
+    fewest = alone[0]
+    for way in alone:
+        if len(way.parts) <= 2 * len(fewest.parts) and way.host_of_layers * at_once <= memory_limit:
+            return way.chosen(at_once, memory_limit)
+    return fewest.chosen(1, memory_limit)
 
 
 def asked_parts(sizes: Sizes, count: int) -> Choice:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from modelc.bundle.manifest import Manifest
 from modelc.bundle.markdown import table
 from modelc.bundle.write import FromFile
-from modelc.pipeline.steps_binaries import ATTENTION, INFO
+from modelc.pipeline.steps_binaries import ATTENTION
+from modelc.pipeline.steps_calibrate import IMPORTED
 
 _FORMS: Final = {
     "sha": "a branch for each head",
@@ -19,13 +20,14 @@ _FORMS: Final = {
 
 def snapdragon_sections(manifest: Manifest, files: Mapping[str, FromFile | bytes]) -> list[str]:
     """Return the sections of a Snapdragon bundle's report; none for other targets."""
-    info, attention = files.get(INFO), files.get(ATTENTION)
-    if not (isinstance(info, FromFile) and isinstance(attention, FromFile)):
+    attention = files.get(ATTENTION)
+    if not isinstance(attention, FromFile):
         return []
     return [
         *_toolchain(manifest.settings),
         *_parts(manifest.settings),
-        *_binaries(json.loads(info.path.read_text())),
+        *_binaries(manifest.settings["binaries"]),
+        *_imported(files.get(IMPORTED)),
         *_attention(json.loads(attention.path.read_text()), manifest.recipe["attention"]),
     ]
 
@@ -49,13 +51,30 @@ def _parts(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _binaries(infos: Mapping[str, Any]) -> list[str]:
+    if not infos:
+        return []
     rows = [
-        (graph["name"], name, f"{graph['vtcm_mb']} MB", f"{graph['spill_fill_bytes']:,} B")
-        for name, info in infos.items()
-        for graph in info["graphs"]
+        (name, binary, f"{graph['vtcm_mb']} MB", f"{graph['spill_fill_bytes']:,} B")
+        for binary, info in infos.items()
+        for name, graph in info["graphs"].items()
     ]
     columns = ("graph", "binary", "VTCM", "spill-fill")
     return ["", "## Read back from the binaries", "", *table(columns, rows)]
+
+
+def _imported(file: FromFile | bytes | None) -> list[str]:
+    """What of an imported encodings file could not be used."""
+    if not isinstance(file, FromFile):
+        return []
+    lists = json.loads(file.path.read_text())
+    rows = [
+        ("fit no tensor of the model", len(lists["unmatched"])),
+        ("weights in a form that is not taken", len(lists["other_weights"])),
+        ("left in floating point by the file", len(lists["floats"])),
+        ("not in the file, derived from others", len(lists["derived"])),
+    ]
+    listed = f"Their names are in `{IMPORTED}`."
+    return ["", "## Imported encodings", "", *table(("names that", "how many"), rows), "", listed]
 
 
 def _attention(found: Mapping[str, Any], used: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -35,6 +36,7 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
         options["enable_htp_weight_sharing"] = "1"
         entries["ep.share_ep_contexts"] = "1"
     output.parent.mkdir(parents=True, exist_ok=True)
+    log = LOG.resolve()
     sessions, seconds = {}, {}
     # The compiler refuses to overwrite, so it writes to a fresh directory.
     with tempfile.TemporaryDirectory(prefix="compile-", dir=output.parent) as fresh:
@@ -43,9 +45,12 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
             if shared:
                 last = index == len(graphs) - 1
                 entries["ep.stop_share_ep_contexts"] = str(int(last))
-            start, mark = time.monotonic(), LogMark(LOG)
+            start, mark = time.monotonic(), LogMark(log)
+            # The number in the graph's name is made of the path by which the model is opened.
+            os.chdir(model.parent)
+            file = Path(model.name)
             try:
-                session = open_session(model, registration=name, options=options, entries=entries)
+                session = open_session(file, registration=name, options=options, entries=entries)
             except Exception as error:  # the provider raises many types; all mean the same
                 raise explain(mark.text(), error, graph=name, modules=modules_of(model)) from error
             # The weights are shared only while every session is alive.
