@@ -10,7 +10,8 @@ from support.tiny_source import tiny_config, tiny_source
 
 from modelc.decoder.parts import DecoderPart
 from modelc.errors import BadInput
-from modelc.pipeline.part_sizes import HOST_BASE, HTP_LIMIT, Sizes, asked_parts, choose_parts
+from modelc.pipeline.choose_parts import asked_parts, choose_parts
+from modelc.pipeline.part_sizes import HOST_BASE, HTP_LIMIT, Sizes
 
 GB = 1_000_000_000
 

@@ -21,7 +21,7 @@ from modelc.passes.htp.quantise import Quantise
 from modelc.passes.htp.quantised_weights import weight_encoding
 from modelc.passes.htp.value_encodings import value_encodings
 from modelc.quant.aimet.encodings import AimetEncodings, TensorEncoding, from_activation
-from modelc.quant.aimet.match import Matched, match_encodings
+from modelc.quant.aimet.match import MATRICES, Matched, match_encodings
 from modelc.quant.aimet.read import read_encodings
 from modelc.quant.aimet.write import graph_encodings, write_encodings
 
@@ -55,7 +55,12 @@ def test_a_captured_file_says_enough(file: str, tmp_path: Path) -> None:
     write_weights(source)
     found = matched(file)
     assert found.missing == ()
-    assert found.matrix_bits() == {
+    bits = {
+        name.removesuffix(".weight"): weight.stored_bits
+        for name, weight in found.weights.items()
+        if name.endswith(MATRICES)
+    }
+    assert bits == {
         "lm_head": 4,
         "model.embed_tokens": 16,
         **{f"{ATTENTION}.{which}_proj": 4 for which in "kqvo"},

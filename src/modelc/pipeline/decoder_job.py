@@ -14,18 +14,12 @@ from modelc.errors import BadInput, Where
 from modelc.frontends import read_model
 from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
 from modelc.ir.stored import tensor_shape
+from modelc.pipeline.choose_parts import Choice, asked_parts, choose_parts
 from modelc.pipeline.free_memory import free_memory
 from modelc.pipeline.imported_weights import kinds_of_file
 from modelc.pipeline.job import Job
 from modelc.pipeline.layout import Layout
-from modelc.pipeline.part_sizes import (
-    Choice,
-    PartSize,
-    Sizes,
-    asked_parts,
-    choose_parts,
-    layer_activations,
-)
+from modelc.pipeline.part_sizes import PartSize, Sizes, layer_activations
 from modelc.pipeline.plan_check import plan_problems
 from modelc.pipeline.problems import Problems
 from modelc.pipeline.recipe import Recipe

@@ -47,7 +47,7 @@ def snapdragon_steps(job: Job) -> tuple[Step, ...]:
         *((script_step(plan, chip(plan)),) if uses_sdk(job) else ()),
         Step(
             "describe_binaries",
-            f"{_HERE}.steps_binaries:describe_binaries",
+            f"{_HERE}.steps_describe:describe_binaries",
             options={
                 **chip(plan),
                 "context_length": max(plan.layout.context_lengths),

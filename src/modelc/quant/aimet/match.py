@@ -46,14 +46,6 @@ class Matched:
     unmatched: tuple[str, ...]
     floats: tuple[str, ...]
 
-    def matrix_bits(self) -> dict[str, int]:
-        """Return the stored bits of each matrix by its module (`model.layers.0.mlp.up_proj`)."""
-        return {
-            name.removesuffix(".weight"): found.stored_bits
-            for name, found in self.weights.items()
-            if name.endswith(MATRICES)
-        }
-
 
 def match_encodings(
     found: AimetEncodings, model: ir.Model, path: Path, cache: IntegerType = "uint8"
