@@ -106,12 +106,11 @@ def binary_settings(context: StepContext, info: BinaryInfo) -> dict[str, Any]:
     memory that the HTP shares."""
     from modelc.targets.snapdragon.chipsets import find_chipset
     from modelc.targets.snapdragon.compile import CompileOptions
-    from modelc.targets.snapdragon.sdk.htp_config import PRECISION_IS_CHOSEN, htp_config
+    from modelc.targets.snapdragon.htp_config import htp_config
 
     return htp_config(
         [graph.name for graph in info.graphs],
         find_chipset(context.options["chipset"]),
-        PRECISION_IS_CHOSEN,
         fp16=context.options["fp16"],
         optimization=CompileOptions().finalization,
         shared_buffers=True,

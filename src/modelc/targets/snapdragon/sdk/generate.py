@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from modelc.targets.snapdragon.chipsets import Chipset
+from modelc.targets.snapdragon.htp_config import htp_config
+from modelc.targets.snapdragon.sdk.backend_config import backend_config
 from modelc.targets.snapdragon.sdk.command import Command
 from modelc.targets.snapdragon.sdk.find import BACKEND, DLC_LOADER, Sdk
-from modelc.targets.snapdragon.sdk.htp_config import backend_config, htp_config
 from modelc.targets.snapdragon.sdk.options import InSdk, arguments
 from modelc.targets.snapdragon.sdk.parts import (
     BINARIES,
@@ -18,9 +19,11 @@ from modelc.targets.snapdragon.sdk.parts import (
     config_files,
     quantized,
 )
-from modelc.targets.snapdragon.sdk.toolsets import GENERATOR
+from modelc.targets.snapdragon.sdk.toolsets import GENERATOR, Version
 
 GENERATE: Final = "generate_context_binary"
+# Later releases choose half precision by themselves.
+PRECISION_IS_CHOSEN: Final[Version] = (2, 35)
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,14 @@ def generator_configs(
         BadInput: the chipset or the compiler can't do what is asked.
     """
     config, htp = config_files(part)
+    fp16 = any(graph.overrides is None for graph in part.graphs)
     document = htp_config(
         [graph.key.name for graph in part.graphs],
         chipset,
-        sdk.version,
-        fp16=any(graph.overrides is None for graph in part.graphs),
+        fp16=fp16,
         optimization=options.optimization,
         shared_buffers=options.io_memory == "memhandle",
+        relaxed_fp16=fp16 and sdk.version < PRECISION_IS_CHOSEN,
     )
     texts = {config: backend_config(htp), htp: document}
     return {name: json.dumps(text, indent=2) + "\n" for name, text in texts.items()}

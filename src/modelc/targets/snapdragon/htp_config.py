@@ -1,4 +1,4 @@
-"""The two configuration files that the context binary generator gets for each part.
+"""The options of QNN's HTP backend for the graphs of one binary.
 
 Each part has its own, because they name its graphs. Schema:
 https://docs.qualcomm.com/doc/80-63442-10/topic/htp_backend.html#qnn-htp-backend-extensions
@@ -12,37 +12,18 @@ from typing import Any, Final
 from modelc.errors import BadInput
 from modelc.targets.snapdragon.chipsets import Chipset
 from modelc.targets.snapdragon.genie_config import extension_config
-from modelc.targets.snapdragon.sdk.find import EXTENSIONS
-from modelc.targets.snapdragon.sdk.toolsets import Version
 
 OPTIMIZATIONS: Final = (2, 3)
-# Later releases choose half precision by themselves.
-PRECISION_IS_CHOSEN: Final[Version] = (2, 35)
-
-
-def backend_config(htp_config_file: str) -> dict[str, Any]:
-    """Return the document that `--config_file` names; it points to the other.
-
-    Args:
-        htp_config_file: relative to the folder that the generator runs in.
-    """
-    # The library is found on LD_LIBRARY_PATH.
-    return {
-        "backend_extensions": {
-            "shared_library_path": EXTENSIONS,
-            "config_file_path": htp_config_file,
-        }
-    }
 
 
 def htp_config(
     graphs: Sequence[str],
     chipset: Chipset,
-    version: Version,
     *,
     fp16: bool,
     optimization: int,
     shared_buffers: bool,
+    relaxed_fp16: bool = False,
 ) -> dict[str, Any]:
     """Return the document of options of the HTP backend.
 
@@ -53,6 +34,7 @@ def htp_config(
         shared_buffers: inputs and outputs lie in memory shared with the HTP when the binary runs.
             The generator's `--input_output_tensor_mem_type memhandle` prepares graphs for that:
             https://docs.qualcomm.com/doc/80-63442-10/topic/htp_qmem_graph.html
+        relaxed_fp16: ask for half precision, which later releases choose by themselves.
 
     Raises:
         BadInput: the chipset or the compiler can't do what is asked.
@@ -73,7 +55,7 @@ def htp_config(
         "vtcm_mb": chipset.compile_vtcm_mb,
         "O": optimization,
     }
-    if fp16 and version < PRECISION_IS_CHOSEN:
+    if relaxed_fp16:
         options["fp16_relaxed_precision"] = 1
     runtime = extension_config(chipset)
     document = {
