@@ -1,15 +1,14 @@
 """Processes with several steps under way that are killed or interrupted, and two at once."""
 
-import json
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.processes import is_alive, reply, wait_for
 
 from modelc.pipeline.store import Store
 
@@ -21,27 +20,6 @@ KEPT = {"start", "read0", "read1", "read2", "here", "end"}
 def start(store: Store, *rest: str) -> subprocess.Popen[str]:
     argv = [sys.executable, str(HERE / "run_parts.py"), str(store.root.parent), *rest]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-
-
-def reply(process: subprocess.Popen[str]) -> dict[str, list[object]]:
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    return dict(json.loads(out))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to it"
-        time.sleep(0.005)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def in_store(store: Store) -> set[str]:

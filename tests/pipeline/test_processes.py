@@ -1,15 +1,14 @@
 """Several processes on one store, and processes that are killed."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.processes import is_alive, reply, wait_for
 
 from modelc.pipeline.store import Store
 
@@ -19,27 +18,6 @@ HERE = Path(__file__).parent
 def start(store: Store, source: Path, *rest: str) -> subprocess.Popen[str]:
     argv = [sys.executable, str(HERE / "run_toys.py"), str(store.root.parent), str(source), *rest]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-
-
-def reply(process: subprocess.Popen[str]) -> dict[str, list[str]]:
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    return dict(json.loads(out))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to it"
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_two_processes_make_a_result_once(

@@ -10,38 +10,23 @@ import typer
 
 from modelc.cli import options
 from modelc.cli.render import megabytes, print_json, print_table
+from modelc.cli.takes_recipe import RecipeOptions, takes_recipe
 
 if TYPE_CHECKING:
     from modelc.pipeline.compile import CompileReport
     from modelc.pipeline.estimate import PartEstimate
-    from modelc.pipeline.recipe import Recipe
 
 SHOWN: Final = 4  # names in one cell of a table
 
 
+@takes_recipe()
 def compile_command(
+    chosen: RecipeOptions,
     source: options.Source,
-    target: options.Target = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="The bundle; default: MODEL-TARGET-SCHEME.modelc."),
     ] = None,
-    quant: options.Quant = None,
-    context_length: options.ContextLength = None,
-    ar: options.Ar = None,
-    splits: options.Splits = None,
-    attention: options.Attention = None,
-    kv_bits: options.KvBits = None,
-    override: options.Override = None,
-    encodings: options.Encodings = None,
-    format: options.Format = None,
-    toolchain: options.Toolchain = None,
-    memory_limit: options.MemoryLimit = None,
-    gguf: options.Gguf = None,
-    calibration_text: options.CalibrationText = None,
-    verify_text: options.VerifyText = None,
-    keep_twins: options.KeepTwins = False,
-    recipe: options.RecipeFile = None,
     dump_ir: Annotated[
         Path | None, typer.Option(help="Write each pass's graph as text into this folder.")
     ] = None,
@@ -53,31 +38,13 @@ def compile_command(
     from modelc.errors import BelowThreshold
     from modelc.pipeline.compile import CompileReport, compile_source, describe_source
 
-    chosen = make_recipe_of(
-        recipe,
-        target=target,
-        quant=quant,
-        context_length=context_length,
-        ar=ar,
-        splits=splits,
-        attention=attention,
-        kv_bits=kv_bits,
-        overrides=override,
-        encodings=encodings,
-        format=format,
-        toolchain=toolchain,
-        memory_limit=memory_limit,
-        gguf=gguf,
-        calibration_text=calibration_text,
-        verify_text=verify_text,
-        keep_twins=keep_twins or None,
-    )
+    recipe = chosen.recipe()
     if dry_run:
-        _show_plan(describe_source(source, chosen), json)
+        _show_plan(describe_source(source, recipe), json)
         return
     try:
         with watch(quiet=json) as events:
-            report = compile_source(source, chosen, output, events=events, dump_ir=dump_ir)
+            report = compile_source(source, recipe, output, events=events, dump_ir=dump_ir)
     except BelowThreshold as error:
         assert isinstance(error.report, CompileReport)
         _show_report(error.report, json)
@@ -85,50 +52,14 @@ def compile_command(
     _show_report(report, json)
 
 
+@takes_recipe()
 def explain_command(
-    source: options.Source,
-    target: options.Target = None,
-    quant: options.Quant = None,
-    context_length: options.ContextLength = None,
-    ar: options.Ar = None,
-    splits: options.Splits = None,
-    attention: options.Attention = None,
-    kv_bits: options.KvBits = None,
-    override: options.Override = None,
-    encodings: options.Encodings = None,
-    format: options.Format = None,
-    toolchain: options.Toolchain = None,
-    memory_limit: options.MemoryLimit = None,
-    gguf: options.Gguf = None,
-    calibration_text: options.CalibrationText = None,
-    verify_text: options.VerifyText = None,
-    keep_twins: options.KeepTwins = False,
-    recipe: options.RecipeFile = None,
-    json: options.Json = False,
+    chosen: RecipeOptions, source: options.Source, json: options.Json = False
 ) -> None:
     """Say which steps a compile would run, and why."""
     from modelc.pipeline.compile import explain_source
 
-    chosen = make_recipe_of(
-        recipe,
-        target=target,
-        quant=quant,
-        context_length=context_length,
-        ar=ar,
-        splits=splits,
-        attention=attention,
-        kv_bits=kv_bits,
-        overrides=override,
-        encodings=encodings,
-        format=format,
-        toolchain=toolchain,
-        memory_limit=memory_limit,
-        gguf=gguf,
-        calibration_text=calibration_text,
-        verify_text=verify_text,
-        keep_twins=keep_twins or None,
-    )
-    reasons = explain_source(source, chosen)
+    reasons = explain_source(source, chosen.recipe())
     if json:
         print_json([{"step": r.step, "why": r.why, "details": list(r.details)} for r in reasons])
         return
@@ -137,36 +68,14 @@ def explain_command(
     )
 
 
+@takes_recipe(without=("calibration_text", "verify_text", "keep_twins"))
 def estimate_command(
-    source: options.Source,
-    target: options.Target = None,
-    quant: options.Quant = None,
-    context_length: options.ContextLength = None,
-    ar: options.Ar = None,
-    splits: options.Splits = None,
-    attention: options.Attention = None,
-    kv_bits: options.KvBits = None,
-    override: options.Override = None,
-    memory_limit: options.MemoryLimit = None,
-    recipe: options.RecipeFile = None,
-    json: options.Json = False,
+    chosen: RecipeOptions, source: options.Source, json: options.Json = False
 ) -> None:
     """Say how much memory a model would take on a target, without compiling it."""
     from modelc.pipeline.estimate import estimate_source
 
-    chosen = make_recipe_of(
-        recipe,
-        target=target,
-        quant=quant,
-        context_length=context_length,
-        ar=ar,
-        splits=splits,
-        attention=attention,
-        kv_bits=kv_bits,
-        overrides=override,
-        memory_limit=memory_limit,
-    )
-    estimate = estimate_source(source, chosen)
+    estimate = estimate_source(source, chosen.recipe())
     if json:
         print_json(estimate.document())
         return
@@ -187,20 +96,6 @@ def estimate_command(
 
 def _sizes(part: PartEstimate) -> tuple[int, ...]:
     return part.weights, part.kv_cache, part.activations, part.host
-
-
-def make_recipe_of(path: Path | None, **given: Any) -> Recipe:
-    """Make a recipe of a file and of the options that were given."""
-    from modelc.errors import BadInput
-    from modelc.pipeline.recipe import make_recipe
-
-    options = {name: value for name, value in given.items() if value is not None}
-    if "overrides" in options:
-        pairs = [text.partition("=") for text in options["overrides"]]
-        if wrong := [pattern for pattern, sign, kind in pairs if not (pattern and sign and kind)]:
-            raise BadInput(f"--override {wrong[0]} is not MODULE=KIND", hint="such as lm_head=w4")
-        options["overrides"] = {pattern: kind for pattern, _, kind in pairs}
-    return make_recipe(path, options)
 
 
 def _show_plan(plan: Mapping[str, Any], json: bool) -> None:

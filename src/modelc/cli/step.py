@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from modelc.cli import options
 from modelc.cli.render import print_json
+from modelc.cli.takes_recipe import RecipeOptions, takes_recipe
+
+# What a step on files makes is no bundle; its encodings are of graphs as well.
+_WITHOUT: Final = (
+    *("encodings", "format", "toolchain", "gguf"),
+    *("calibration_text", "verify_text", "keep_twins"),
+)
 
 
+@takes_recipe(without=_WITHOUT)
 def step_command(
+    chosen: RecipeOptions,
     name: Annotated[
         str,
         typer.Argument(
@@ -25,14 +34,6 @@ def step_command(
         typer.Argument(help="The graphs that the step before made.", show_default=False),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for results.")] = Path(),
-    target: options.Target = None,
-    quant: options.Quant = None,
-    context_length: options.ContextLength = None,
-    ar: options.Ar = None,
-    splits: options.Splits = None,
-    attention: options.Attention = None,
-    kv_bits: options.KvBits = None,
-    override: options.Override = None,
     encodings: Annotated[
         Path | None,
         typer.Option(
@@ -41,27 +42,12 @@ def step_command(
             "each graph NAME.onnx, of which activations are taken; scales of weights are chosen."
         ),
     ] = None,
-    memory_limit: options.MemoryLimit = None,
-    recipe: options.RecipeFile = None,
     json: options.Json = False,
 ) -> None:
     """Run one named step of a Snapdragon compile on files."""
-    from modelc.cli.build import make_recipe_of
     from modelc.pipeline.single_step import StepRequest, run_step
 
-    chosen = make_recipe_of(
-        recipe,
-        target=target,
-        quant=quant,
-        context_length=context_length,
-        ar=ar,
-        splits=splits,
-        attention=attention,
-        kv_bits=kv_bits,
-        overrides=override,
-        memory_limit=memory_limit,
-    )
-    request = StepRequest(name, source, chosen, tuple(files or ()), encodings, output)
+    request = StepRequest(name, source, chosen.recipe(), tuple(files or ()), encodings, output)
     made = run_step(request)
     if json:
         print_json({"step": name, "files": [str(path) for path in made]})

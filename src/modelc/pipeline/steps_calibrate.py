@@ -108,17 +108,18 @@ def import_encodings(context: StepContext) -> None:
 def _table_encoding(
     model: ir.Model, kind: str, known: Mapping[str, Encoding] = MappingProxyType({})
 ) -> dict[str, Encoding]:
-    """Return the encoding of what the embedding looks up, if it has the table's own type: that of
-    the table, so that rows are moved as they are, and the part that reads them knows it."""
+    """Return the encoding of the embedding's table under its own name, so that no part has to look
+    through the table again. What is looked up has the same, if it is of the same type: so rows are
+    moved as they are, and the part that reads them knows it."""
     from modelc.ir.packing.kinds import TABLE_KINDS
     from modelc.passes.htp.quantised_weights import table_encoding
 
     (rows,) = (node for node in model.graph if node.op_type == "Gather" and _is_embedding(node))
-    if TABLE_KINDS[kind] != "uint16":
-        return {}
-    table = rows.inputs[0]
-    assert table is not None and rows.outputs[0].name
-    return {rows.outputs[0].name: table_encoding(table, TABLE_KINDS[kind], known)}
+    table, found = rows.inputs[0], rows.outputs[0]
+    assert table is not None and table.name and found.name
+    encoding = table_encoding(table, TABLE_KINDS[kind], known)
+    alike = (table.name, found.name) if encoding.dtype == "uint16" else (table.name,)
+    return dict.fromkeys(alike, encoding)
 
 
 def _is_embedding(node: ir.Node) -> bool:

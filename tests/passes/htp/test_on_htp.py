@@ -19,7 +19,7 @@ from support.htp_graphs import (
     session,
 )
 
-from modelc.decoder.config import Rope
+from modelc.decoder.config import DecoderSource, Rope
 from modelc.ir.packing.given_scales import GivenScales
 from modelc.ir.packing.kinds import MATRIX_KINDS
 from modelc.targets.snapdragon.chipsets import find_chipset
@@ -62,6 +62,24 @@ def on_htp(model: Path, recorded: Recorded, folder: Path, *, fp16: bool) -> list
     return run_graph(made.wrappers[model.stem], feeds, workdir=folder, timeout_s=120)
 
 
+def agreements_db(
+    source: DecoderSource, model: ir.Model, folder: Path, *outputs: str
+) -> list[float]:
+    """Return how close HTP comes to the CPU in each output, over all calls of a generation."""
+    path = folder / "prompt_ar4_cl24_1_of_1.onnx"
+    recorded, edge = Recorded(model, path), boundary(model)
+    generate(source, {4: recorded}, edge)
+    (folder / "htp").mkdir()
+    found = on_htp(path, recorded, folder / "htp", fp16=False)
+    calls = [(wanted, made) for (_, wanted), made in zip(recorded.calls, found, strict=True)]
+    agreed = []
+    for output in outputs:
+        pairs = [(wanted[output], made[output]) for wanted, made in calls]
+        values = edge.dequantise(output, np.array(pairs))
+        agreed.append(sqnr_db(values[:, 0], values[:, 1]))
+    return agreed
+
+
 @pytest.mark.parametrize("variant", QUANTISED)
 def test_quantised(variant: str, tmp_path: Path) -> None:
     source = make_source(tmp_path, **VARIANTS[variant])
@@ -101,17 +119,8 @@ def test_kinds_of_matrices(kind: str, head: str, tmp_path: Path) -> None:
     source = make_source(tmp_path, layers=1, attention_scale=32**-0.5, **sizes)
     weights = {"": kind, "model.embed_tokens": "w16", "lm_head": head}
     model = lower(source, "Quantise", encodings=encodings(source), weights=weights)
-    path = tmp_path / "prompt_ar4_cl24_1_of_1.onnx"
-    recorded, edge = Recorded(model, path), boundary(model)
-    generate(source, {4: recorded}, edge)
-    (tmp_path / "htp").mkdir()
-    found = on_htp(path, recorded, tmp_path / "htp", fp16=False)
-    pairs = [
-        (wanted["logits"], made["logits"])
-        for (_, wanted), made in zip(recorded.calls, found, strict=True)
-    ]
-    logits = edge.dequantise("logits", np.array(pairs))
-    assert sqnr_db(logits[:, 0], logits[:, 1]) > 38
+    (logits,) = agreements_db(source, model, tmp_path, "logits")
+    assert logits > 38
 
 
 @pytest.mark.parametrize("kind", ["w8", "w4_lpbq"])
@@ -133,40 +142,16 @@ def test_given_scales(kind: str, tmp_path: Path) -> None:
     model = lower(source, "Quantise", encodings=encodings(source), weights=weights, scales=scales)
     codes = model.graph.initializers["model.layers.0.mlp.up_proj.weight.codes"].const_value
     assert codes.numpy().astype(int).min() == -form.highest - 1
-    path = tmp_path / "prompt_ar4_cl24_1_of_1.onnx"
-    recorded, edge = Recorded(model, path), boundary(model)
-    generate(source, {4: recorded}, edge)
-    (tmp_path / "htp").mkdir()
-    found = on_htp(path, recorded, tmp_path / "htp", fp16=False)
-    pairs = [
-        (wanted["logits"], made["logits"])
-        for (_, wanted), made in zip(recorded.calls, found, strict=True)
-    ]
-    logits = edge.dequantise("logits", np.array(pairs))
-    assert sqnr_db(logits[:, 0], logits[:, 1]) > 38
+    (logits,) = agreements_db(source, model, tmp_path, "logits")
+    assert logits > 38
 
 
 def test_a_cache_of_16_bits(tmp_path: Path) -> None:
     """MatMul rounds it to 8 bits, as it does with all second operands that vary."""
     source = make_source(tmp_path)
     model = lower(source, "Quantise", encodings=encodings(source, kv="uint16"))
-    path = tmp_path / "prompt_ar4_cl24_1_of_1.onnx"
-    recorded, edge = Recorded(model, path), boundary(model)
-    generate(source, {4: recorded}, edge)
-    (tmp_path / "htp").mkdir()
-    found = on_htp(path, recorded, tmp_path / "htp", fp16=False)
-    pairs = [
-        [calls["past_key_0_out"], made["past_key_0_out"]]
-        for (_, calls), made in zip(recorded.calls, found, strict=True)
-    ]
-    keys = edge.dequantise("past_key_0_out", np.array(pairs))
-    assert sqnr_db(keys[:, 0], keys[:, 1]) > 60
-    logits = [
-        [wanted["logits"], made["logits"]]
-        for (_, wanted), made in zip(recorded.calls, found, strict=True)
-    ]
-    values = edge.dequantise("logits", np.array(logits))
-    assert sqnr_db(values[:, 0], values[:, 1]) > 25
+    keys, logits = agreements_db(source, model, tmp_path, "past_key_0_out", "logits")
+    assert keys > 60 and logits > 25
 
 
 def test_half_precision(tmp_path: Path) -> None:

@@ -74,17 +74,14 @@ def trials(
         models: a lowered graph's file by its name.
         samples: `token_ids` int32 [n] and float32 tensors of the float model by canonical name.
     """
-    seconds = {name: _seconds(name, model) for name, model in models.items()}
+    hosts = {name: Host(model) for name, model in models.items()}
+    seconds = {n: simulator_seconds(host.macs, parse(n).ar) for n, host in hosts.items()}
     made = {}
-    for name, model in models.items():
+    for name, host in hosts.items():
         if seconds[name] <= max(most_seconds, min(seconds.values())):
-            with Host(model) as host:
+            with host:  # one session at a time
                 made[name] = _trial(parse(name), host, samples, rotary)
     return made
-
-
-def _seconds(name: str, model: Path) -> float:
-    return simulator_seconds(Host(model).macs, parse(name).ar)
 
 
 def simulator_seconds(macs: int, ar: int) -> float:

@@ -1,0 +1,111 @@
+"""The options of a recipe, declared once for all commands that take one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from modelc.cli import options
+
+if TYPE_CHECKING:
+    from modelc.pipeline.recipe import Recipe
+
+Command = Callable[..., None]
+
+# Option of the command line -> its type and help. Each is a recipe's option of the same name.
+OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "target": options.Target,
+        "quant": options.Quant,
+        "context_length": options.ContextLength,
+        "ar": options.Ar,
+        "splits": options.Splits,
+        "attention": options.Attention,
+        "kv_bits": options.KvBits,
+        "override": options.Override,
+        "encodings": options.Encodings,
+        "format": options.Format,
+        "toolchain": options.Toolchain,
+        "memory_limit": options.MemoryLimit,
+        "gguf": options.Gguf,
+        "calibration_text": options.CalibrationText,
+        "verify_text": options.VerifyText,
+        "keep_twins": options.KeepTwins,
+    }
+)
+_FLAGS: Final = ("keep_twins",)
+_NAMES: Final = {"override": "overrides"}  # where a recipe calls it otherwise
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """What was given of a recipe: a file, and options by their names on the command line."""
+
+    file: Path | None
+    given: Mapping[str, Any]
+
+    def recipe(self) -> Recipe:
+        """Return the recipe that they make.
+
+        Raises:
+            BadInput: they make none; says all that is wrong.
+        """
+        from modelc.pipeline.recipe import make_recipe
+
+        # A flag that is not set leaves it to the file.
+        unset = (None, False)
+        given = {n: value for n, value in self.given.items() if not any(value is u for u in unset)}
+        if "override" in given:
+            given["override"] = _overrides(given["override"])
+        named = {_NAMES.get(name, name): value for name, value in given.items()}
+        return make_recipe(self.file, named)
+
+
+def takes_recipe(*, without: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Give a command the options of a recipe, which it gets as its first argument, `RecipeOptions`.
+
+    Typer reads a command's signature: that is the command's own, with the options in place of the
+    first argument.
+
+    Args:
+        without: options that the command has no use for, or declares itself.
+    """
+    taken = [name for name in OPTIONS if name not in without]
+
+    def declare(command: Command) -> Command:
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        added = [_option(name, OPTIONS[name], name in _FLAGS) for name in taken]
+        added.append(_option("recipe", options.RecipeFile))
+        parameters = [*added, *(one.replace(kind=one.KEYWORD_ONLY) for one in own)]
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            given = {name: values.pop(name) for name in taken}
+            command(RecipeOptions(values.pop("recipe"), given), **values)
+
+        # Types: a function has both at run time.
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return declare
+
+
+def _option(name: str, annotation: Any, flag: bool = False) -> inspect.Parameter:
+    default = False if flag else None
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def _overrides(texts: Sequence[str]) -> dict[str, str]:
+    from modelc.errors import BadInput
+
+    pairs = [text.partition("=") for text in texts]
+    if wrong := [pattern for pattern, sign, kind in pairs if not (pattern and sign and kind)]:
+        raise BadInput(f"--override {wrong[0]} is not MODULE=KIND", hint="such as lm_head=w4")
+    return {pattern: kind for pattern, _, kind in pairs}
