@@ -1,6 +1,7 @@
 """Makes `support` importable from every test, and gives what several folders of tests need."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from support import random_models
 from support.commands import Ran, modelc
 from support.write_gguf import write_gguf
+
+# Shells start what runs in the background with SIGINT ignored, which children would inherit: no
+# test could interrupt them then.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
