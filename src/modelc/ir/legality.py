@@ -10,7 +10,7 @@ import onnx_ir as ir
 from modelc.errors import ModelcError, Where
 from modelc.ir.provenance import module_of
 
-Stage = Literal["canonical", "expanded", "cpu", "htp", "htp-quantised", "htp-plain"]
+Stage = Literal["canonical", "expanded", "simulated", "cpu", "htp", "htp-quantised", "htp-plain"]
 
 _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "Tanh", "Sigmoid", "Gelu", "Cast"}
 _SHAPING = {
@@ -20,6 +20,8 @@ _SHAPING = {
 _LOGIC = {"And", "Or", "Not", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where"}
 _COMPOSITE = {"Attention", "RotaryEmbedding", "RMSNormalization"}
 _BASE = _ELEMENTWISE | _SHAPING | _LOGIC | {"MatMul", "Constant"}
+_EXPANDED = _BASE | {"Softmax", "RMSNormalization"}
+_ROUNDING = {"Abs", "DequantizeLinear", "Max", "QuantizeLinear", "ReduceMax", "Round"}
 # Static: no shape is computed, and the mask comes from outside.
 _HTP = {
     "Add", "Concat", "Div", "Gather", "Gelu", "MatMul", "Mul", "RMSNormalization", "Reshape",
@@ -28,7 +30,8 @@ _HTP = {
 
 LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
     "canonical": {"": frozenset(_BASE | _COMPOSITE)},
-    "expanded": {"": frozenset(_BASE | {"Softmax", "RMSNormalization"})},
+    "expanded": {"": frozenset(_EXPANDED)},
+    "simulated": {"": frozenset(_EXPANDED | _ROUNDING)},
     "cpu": {
         "": frozenset(_BASE | _COMPOSITE | {"ReduceSum", "SimplifiedLayerNormalization"}),
         "com.microsoft": frozenset(

@@ -84,7 +84,7 @@ class StoredMatrix:
         A view of the mapped file unless rows have to change places.
         """
         total = self.row_count * self.row_bytes
-        raw = np.frombuffer(_mapped(self.path), np.uint8, total, self.offset)
+        raw = np.frombuffer(mapped(self.path), np.uint8, total, self.offset)
         if len(self.shape) == 1 and self.unpermute_heads:
             raw = raw.reshape(self.shape[0], -1)  # a bias: each element is a row of its own
         else:
@@ -144,7 +144,7 @@ def release(source: StoredMatrix) -> None:
         return
     first = source.offset // mmap.PAGESIZE * mmap.PAGESIZE
     size = source.offset + source.row_count * source.row_bytes - first
-    _mapped(source.path).madvise(mmap.MADV_DONTNEED, first, size)
+    mapped(source.path).madvise(mmap.MADV_DONTNEED, first, size)
 
 
 def unpermute(rows: np.ndarray, heads: int) -> np.ndarray:
@@ -160,6 +160,7 @@ def _mapping(path: Path, size: int, modified_ns: int) -> mmap.mmap:
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _mapped(path: Path) -> mmap.mmap:
+def mapped(path: Path) -> mmap.mmap:
+    """Return a file's bytes without reading them."""
     status = path.stat()
     return _mapping(path, status.st_size, status.st_mtime_ns)

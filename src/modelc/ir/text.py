@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from modelc.hashing import digest
 from modelc.ir.provenance import module_of
+from modelc.ir.rounded import RoundedMatrix
 from modelc.ir.stored import StoredMatrix
 from modelc.ir.weights import DerivedWeight, StoredWeight
 
@@ -95,4 +96,5 @@ def _constant(tensor: ir.TensorProtocol | None) -> str:
 @lru_cache(maxsize=1 << 16)  # the text is written after every pass
 def _place(source: StoredMatrix) -> str:
     edits = digest([source.rows, source.unpermute_heads, source.transposed, source.add])[:8]
-    return f"{source.path.name}@{source.offset}, {source.format}, {edits}"
+    rounding = f", {source}" if isinstance(source, RoundedMatrix) else ""
+    return f"{source.path.name}@{source.offset}, {source.format}, {edits}{rounding}"

@@ -9,8 +9,9 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from modelc.ir.packing.coded_rows import CodedRows
 from modelc.ir.packing.given_scales import GivenScales
-from modelc.ir.packing.integer_rows import IntegerRows, quantise_rows
+from modelc.ir.packing.integer_rows import quantise_integers
 from modelc.ir.packing.kinds import IntegerForm
 from modelc.ir.packing.slabs import slabs, stored_shape
 from modelc.ir.stored import StoredMatrix, tensor_shape
@@ -69,13 +70,13 @@ class IntegerMatrix:
 
 
 @lru_cache(maxsize=1)  # a matrix's parts are written one after the other
-def _quantised(matrix: IntegerMatrix) -> IntegerRows:
+def _quantised(matrix: IntegerMatrix) -> CodedRows:
     """Return a matrix's codes, scales and multiples, all transposed: outputs last."""
     _quantised.cache_clear()  # not two at a time in memory
     parts: dict[str, np.ndarray] = {}
     for first, slab in slabs(matrix.source):
         chosen = matrix.given.rows(first, len(slab)) if matrix.given else ()
-        made = quantise_rows(slab, matrix.form, *chosen)
+        made = quantise_integers(slab, matrix.form, *chosen)
         for part in ("codes", "scales", "multiples"):
             array = getattr(made, part)
             if array is not None:
@@ -83,4 +84,4 @@ def _quantised(matrix: IntegerMatrix) -> IntegerRows:
                     parts[part] = np.empty((array.shape[1], matrix.channels), array.dtype)
                 parts[part][:, first : first + len(array)] = array.T
     assert stored_shape(matrix.source)[0] == matrix.channels
-    return IntegerRows(**parts)
+    return CodedRows(**parts, block=matrix.form.block)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from modelc.ir.packing.coded_rows import CodedRows
 from modelc.ir.packing.kinds import IntegerForm
 from modelc.ir.packing.scale_search import (
     BLOCK_TRIALS,
     CHANNEL_TRIALS,
+    best_ranges,
     best_scales,
     not_zero,
     peak_magnitudes,
@@ -19,62 +18,60 @@ from modelc.ir.packing.scale_search import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class IntegerRows:
-    """Rows (output channels) whose numbers are code * scale of their block.
-
-    ``codes``     int8    [rows, columns]; int16 if they have 16 bits
-    ``scales``    float32 [rows, blocks]; where there are multiples [rows, 1]
-    ``multiples`` uint8   [rows, blocks]: a block's scale is this many times its channel's
-    """
-
-    codes: NDArray[np.signedinteger[Any]]
-    scales: NDArray[np.float32]
-    multiples: NDArray[np.uint8] | None = None
-
-
-def quantise_rows(
+def quantise_integers(
     values: NDArray[np.float32],
     form: IntegerForm,
     scales: NDArray[np.float32] | None = None,
     multiples: NDArray[np.uint8] | None = None,
-) -> IntegerRows:
-    """Quantise [rows, columns] to nearest: 4 bits with the scales of least squared error, more with
-    the largest magnitude at the last code.
+    zeros: NDArray[np.uint8] | None = None,
+) -> CodedRows:
+    """Quantise [rows, columns] to nearest: 4 bits and less with the scales of least squared error,
+    more with the largest magnitude at the last code.
 
     Args:
-        scales, multiples: as `IntegerRows` has them, if they are chosen already; what they don't
-            reach becomes the last code on its side.
+        scales, multiples, zeros: as `CodedRows` has them, if they are chosen already; what they
+            don't reach becomes the last code on its side.
     """
-    blocks = np.ascontiguousarray(values).reshape(-1, form.block or values.shape[1])
+    rows, columns = values.shape
     lowest = form.lowest
     if scales is None:
-        scales, multiples = _search(blocks, len(values), form)
-    else:
+        scales, multiples, zeros = _search(values, form)
+    elif form.symmetric:
         lowest = -form.highest - 1
-    ratios = blocks / block_scales(scales, multiples).reshape(-1, 1)
-    round_to(ratios, lowest, form.highest)
-    codes: NDArray[Any] = ratios.reshape(values.shape).astype(f"i{max(form.bits // 8, 1)}")
-    return IntegerRows(codes, scales, multiples)
-
-
-def block_scales(
-    scales: NDArray[np.float32], multiples: NDArray[np.uint8] | None
-) -> NDArray[np.float32]:
-    """Return the scale of every block, float32 [rows, blocks]."""
-    return scales if multiples is None else scales * multiples
+    every = scales if multiples is None else scales * multiples
+    codes = values.reshape(rows, every.shape[1], -1) / every[..., None]
+    if zeros is not None:
+        codes += zeros[..., None]
+    round_to(codes, lowest, form.highest)
+    codes = codes.reshape(rows, columns)
+    return CodedRows(codes.astype(form.array_type), scales, multiples, zeros, form.block)
 
 
 def _search(
-    blocks: NDArray[np.float32], rows: int, form: IntegerForm
-) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
-    if form.bits == 4:
+    values: NDArray[np.float32], form: IntegerForm
+) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
+    """Return scales, multiples and zeros; those that rows share are repeated."""
+    rows, columns = values.shape
+    if not form.block_rows:
+        assert not form.block, "blocks that all rows share"
+        blocks = np.ascontiguousarray(values).reshape(1, -1)
+    else:
+        blocks = np.ascontiguousarray(values).reshape(-1, form.block or columns)
+    if not form.symmetric:
+        low_scales, zeros = best_ranges(blocks, form.highest, searched=form.bits <= 4)
+        return low_scales.reshape(rows, -1), None, zeros.reshape(rows, -1)
+    if form.bits <= 4:
         trials = BLOCK_TRIALS if form.block else CHANNEL_TRIALS
-        scales = best_scales(blocks, form.lowest, form.highest, trials)
+        step = form.highest / 7  # the trials are those of 4 bits
+        scales = best_scales(blocks, form.lowest, form.highest, [trial * step for trial in trials])
     else:
         scales = not_zero(peak_magnitudes(blocks) / np.float32(form.highest))
+    if not form.block_rows:
+        return np.repeat(scales[:, None], rows, axis=0), None, None
     scales = scales.reshape(rows, -1)
-    return _as_multiples(scales, (1 << form.scale_bits) - 1) if form.scale_bits else (scales, None)
+    if form.scale_bits:
+        return (*_as_multiples(scales, (1 << form.scale_bits) - 1), None)
+    return scales, None, None
 
 
 def _as_multiples(

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 # the scales of Q4_0's blocks again. The longer a row and its tails, the more clipping pays.
 BLOCK_TRIALS: Final = (7.0, 7.5, 8.0, 8.5, 9.0)
 CHANNEL_TRIALS: Final = (7.0, 8.0, 9.0, 10.0, 12.0, 14.0, 17.0, 20.0)
+# What a row's range is shrunk by in each trial, where codes have a zero.
+RANGE_TRIALS: Final = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 
 
 def best_scales(
@@ -39,6 +41,29 @@ def best_scales(
             np.copyto(best, gain, where=better)
             np.copyto(scales, products / squares, where=better)
     return not_zero(scales)
+
+
+def best_ranges(
+    rows: NDArray[np.float32], highest: int, *, searched: bool
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return a scale and a zero for each row of [n, k], float32 and uint8 [n], whose codes are in
+    [0, highest] and in which 0 is exact; the range is that of the row or, `searched`, the one of
+    some smaller ones that loses least."""
+    low, high = np.minimum(rows.min(-1), 0), np.maximum(rows.max(-1), 0)
+    best = np.full(len(rows), np.inf, np.float32)
+    scales, zeros = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
+    for trial in RANGE_TRIALS if searched else RANGE_TRIALS[:1]:
+        steps = not_zero((high - low) * np.float32(trial / highest))
+        points = np.clip(np.rint(-low * np.float32(trial) / steps), 0, highest)
+        codes = rows / steps[:, None] + points[:, None]
+        round_to(codes, 0, highest)
+        lost = ((codes - points[:, None]) * steps[:, None] - rows).astype(np.float32)
+        error = np.einsum("nk,nk->n", lost, lost)
+        better = error < best
+        np.copyto(best, error, where=better)
+        np.copyto(scales, steps, where=better)
+        np.copyto(zeros, points, where=better)
+    return scales, zeros.astype(np.uint8)
 
 
 def peak_magnitudes(rows: NDArray[np.float32]) -> NDArray[np.float32]:

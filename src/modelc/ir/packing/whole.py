@@ -23,7 +23,7 @@ def whole_codes(source: StoredMatrix, encoding: Encoding, name: str) -> DerivedW
     def make() -> np.ndarray:
         stored = np.empty(stored_shape(source), encoding.dtype)
         for first, slab in slabs(source):
-            stored[first : first + len(slab)] = _codes(slab, encoding)
+            stored[first : first + len(slab)] = encode(slab, encoding)
         return stored.T if source.transposed else stored
 
     return DerivedWeight(
@@ -36,7 +36,7 @@ def whole_codes(source: StoredMatrix, encoding: Encoding, name: str) -> DerivedW
     )
 
 
-def _codes(values: np.ndarray, encoding: Encoding) -> np.ndarray:
+def encode(values: np.ndarray, encoding: Encoding) -> np.ndarray:
     """`Encoding.quantise` in float32, which has bits enough for codes of 16."""
     limits = np.iinfo(encoding.dtype)
     codes = values / np.float32(encoding.scale)

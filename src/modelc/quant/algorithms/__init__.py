@@ -1,0 +1,1 @@
+"""Ways of quantising weights, one to a file; `table.py` lists them."""
