@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,18 +12,18 @@ from modelc.decoder.parts import DecoderPart
 from modelc.errors import BadInput, Where
 from modelc.frontends import read_model
 from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
-from modelc.ir.stored import tensor_shape
 from modelc.pipeline.choose_parts import Choice, asked_parts, choose_parts
 from modelc.pipeline.free_memory import free_memory
 from modelc.pipeline.imported_weights import kinds_of_file
 from modelc.pipeline.job import Job
 from modelc.pipeline.layout import Layout
+from modelc.pipeline.module_kinds import matrix_shapes, most_and_others
 from modelc.pipeline.part_sizes import PartSize, Sizes, layer_activations
 from modelc.pipeline.plan_check import plan_problems
 from modelc.pipeline.problems import Problems
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.steps import DEFAULT_CONTEXT
-from modelc.quant.overrides import EMBEDDING, HEAD, check_architecture, scheme_kinds, weight_kinds
+from modelc.quant.overrides import check_architecture, scheme_kinds, weight_kinds
 from modelc.targets.snapdragon.chipsets import Chipset
 
 # Numbers in a model above which steps are processes of their own, and the simulator takes hours.
@@ -68,9 +67,9 @@ class DecoderJob:
     def kinds_of(self, part: DecoderPart) -> dict[str, str]:
         """Return the kinds of weights of a part's modules by the beginning of their paths: "" has
         what most have."""
-        kinds = {m: kind for m, kind in self.kinds.items() if part.holds(f"{m}.weight")}
-        ((most, _),) = Counter(kinds.values()).most_common(1) or [("", 0)]
-        return {"": most, **{m: kind for m, kind in kinds.items() if kind != most}}
+        return most_and_others(
+            {m: kind for m, kind in self.kinds.items() if part.holds(f"{m}.weight")}
+        )
 
     def size(self, place: str) -> PartSize:
         """Return what a part takes."""
@@ -140,18 +139,6 @@ def _sizes(
         activations=layer_activations(config, max(recipe.ar), max(lengths), grouped),
         graphs=len(recipe.ar) * len(lengths) if job.target.chipset.weight_sharing else 1,
     )
-
-
-def matrix_shapes(model: DecoderModel) -> dict[str, tuple[int, ...]]:
-    """Return the shape [outputs, inputs] of each matrix by module; a tied head is one as well."""
-    shapes = {
-        name.removesuffix(".weight"): tensor_shape(matrix)
-        for name, matrix in model.weights.items()
-        if len(matrix.shape) == 2
-    }
-    if model.config.tied_head:
-        shapes[HEAD] = shapes[EMBEDDING]
-    return shapes
 
 
 def _check_dlc(recipe: Recipe, kinds: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from modelc.pipeline.plan_rules import (
     is_simulated,
 )
 from modelc.pipeline.plan_sdk import sdk_steps, uses_sdk
+from modelc.pipeline.plan_weights import weights_input
 from modelc.pipeline.step import SOURCE, Step
 
 _HERE = "modelc.pipeline"
@@ -52,7 +53,11 @@ def _lower(job: Job, plan: DecoderJob, place: str) -> Step:
             "weights": plan.kinds_of(plan.layout.part(place)),
             "parameters": tells_of_weights(plan, place),
         },
-        inputs=(*origin.values(), *(("encodings",) if plan.quantised else ())),
+        inputs=(
+            *origin.values(),
+            *(("encodings",) if plan.quantised else ()),
+            *weights_input(job),
+        ),
         reads=(SOURCE,),
         tools=("onnx", "onnx-ir"),
         transient=True,
@@ -70,7 +75,8 @@ def _origin(plan: DecoderJob, place: str) -> dict[str, str]:
 def _compile(job: Job, plan: DecoderJob, place: str, lowered: Step) -> list[Step]:
     if uses_sdk(job):
         origin, costs = _origin(plan, place), compiles(plan, place)
-        return list(sdk_steps(plan, place, origin, chip(plan), costs, TOOLS))
+        weights = weights_input(job)
+        return list(sdk_steps(plan, place, origin, weights, chip(plan), costs, TOOLS))
     graphs = list(plan.graphs(place))
     steps = [
         Step(

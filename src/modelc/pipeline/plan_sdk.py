@@ -80,6 +80,7 @@ def sdk_steps(
     plan: DecoderJob,
     place: str,
     origin: Mapping[str, str],
+    weights: tuple[str, ...],
     chip: Mapping[str, Any],
     load: Mapping[str, Any],
     tools: tuple[str, ...],
@@ -88,6 +89,7 @@ def sdk_steps(
 
     Args:
         origin: graph -> step that it comes from.
+        weights: step that made the weights of these graphs, if one did.
         chip: options that say what is compiled for.
         load: fields of a step that say what it takes to compute with the part.
         tools: packages that read binaries.
@@ -102,7 +104,11 @@ def sdk_steps(
         f"float_graphs.{place}",
         f"{_HERE}:write_float_graphs",
         options={"part": place, "graphs": dict(origin)},
-        inputs=(*dict.fromkeys(origin.values()), *((lowered,) if plan.quantised else ())),
+        inputs=(
+            *dict.fromkeys(origin.values()),
+            *((lowered,) if plan.quantised else ()),
+            *weights,
+        ),
         reads=(SOURCE,),
         tools=("onnx", "onnx-ir"),
         transient=True,

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 from modelc.decoder.parts import DecoderPart
 from modelc.pipeline.decoder_job import DecoderJob, decoder_job
-from modelc.pipeline.job import CALIBRATION_TEXT, ENCODINGS_FILE, Job
+from modelc.pipeline.job import ENCODINGS_FILE, Job, calibration_source
 from modelc.pipeline.layout import lengths_name
 from modelc.pipeline.plan_parts import part_steps
 from modelc.pipeline.plan_rules import TOOLS, chip, compiles, runs_float_model
 from modelc.pipeline.plan_sdk import script_step, uses_sdk
+from modelc.pipeline.plan_weights import calibration_options, weights_input, weights_step
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps_samples import SAMPLE_TOKENS
 from modelc.targets.snapdragon.graph_names import GraphKey
@@ -39,10 +40,11 @@ def snapdragon_steps(job: Job) -> tuple[Step, ...]:
     library_path("QnnHtp")  # says at once, and with a hint, if the compiler is not here
     plan = decoder_job(job)
     return (
+        *weights_step(job, plan.kinds, runs_float_model(plan)),
         _samples(job, plan),
         *(_calibration(job, plan) if plan.quantised else ()),
         *_graph_steps(job, plan),
-        _attention(plan),
+        _attention(job, plan),
         *(step for place in plan.layout.places for step in part_steps(job, plan, place)),
         *((script_step(plan, chip(plan)),) if uses_sdk(job) else ()),
         Step(
@@ -69,8 +71,8 @@ def _samples(job: Job, plan: DecoderJob) -> Step:
         "samples",
         f"{_HERE}.steps_samples:run_samples",
         options={"tokens": min(SAMPLE_TOKENS, *plan.layout.context_lengths)},
-        inputs=("import", "canonical"),
-        reads=(SOURCE, CALIBRATION_TEXT),
+        inputs=("import", "canonical", *weights_input(job)),
+        reads=(SOURCE, calibration_source(job.recipe)),
         tools=("onnxruntime",),
         **runs_float_model(plan),
     )
@@ -84,24 +86,27 @@ def _calibration(job: Job, plan: DecoderJob) -> tuple[Step, ...]:
                 "encodings",
                 f"{_HERE}.steps_calibrate:import_encodings",
                 options=types,
-                inputs=("canonical",),
+                inputs=("canonical", *weights_input(job)),
                 reads=(SOURCE, ENCODINGS_FILE),
             ),
         )
     calibrate = Step(
         "calibrate",
         f"{_HERE}.steps_calibrate:calibrate",
-        options=job.recipe.calibration.model_dump(mode="json", exclude={"text"}),
-        inputs=("import", "canonical"),
-        reads=(SOURCE, CALIBRATION_TEXT),
+        options=calibration_options(job),
+        inputs=("import", "canonical", *weights_input(job)),
+        reads=(SOURCE, calibration_source(job.recipe)),
         tools=("onnxruntime",),
         **runs_float_model(plan),
     )
     encode = Step(
         "encodings",
         f"{_HERE}.steps_calibrate:encode",
-        options=types,
-        inputs=("canonical", "calibrate"),
+        options={
+            **types,
+            **job.recipe.calibration.model_dump(mode="json", include={"observer", "percentile"}),
+        },
+        inputs=("canonical", "calibrate", *weights_input(job)),
         reads=(SOURCE,),
     )
     return calibrate, encode
@@ -128,7 +133,7 @@ def _graph_steps(job: Job, plan: DecoderJob) -> list[Step]:
                 f"{stage}.{name}",
                 f"{_HERE}.steps_graphs:{stage}",
                 options=options,
-                inputs=(source, *encodings),
+                inputs=(source, *encodings, *weights_input(job)),
                 reads=(SOURCE,),
                 tools=("onnx", "onnx-ir"),
             )
@@ -137,7 +142,7 @@ def _graph_steps(job: Job, plan: DecoderJob) -> list[Step]:
     return steps
 
 
-def _attention(plan: DecoderJob) -> Step:
+def _attention(job: Job, plan: DecoderJob) -> Step:
     """One layer in both forms of attention; the part that holds the first layer says its size."""
     place = plan.layout.with_heads[0]
     name = lengths_name(*plan.layout.lengths[0])
@@ -155,7 +160,7 @@ def _attention(plan: DecoderJob) -> Step:
             "tried": "grouped" if plan.layout.grouped else "sha",
         },
         inputs=(
-            *("import", "samples", f"prepare_exports.{name}"),
+            *("import", "samples", f"prepare_exports.{name}", *weights_input(job)),
             *(("encodings",) if plan.quantised else ()),
         ),
         reads=(SOURCE,),

@@ -73,6 +73,7 @@ def run_reference(context: StepContext) -> None:
 
     Options: tokens (at most; also bounded by the context and by REFERENCE_BYTES).
     """
+    from modelc.quant.zero_channels import ZeroChannels
     from modelc.reference.stream import StreamedReference
 
     facts = read_facts(context)
@@ -89,7 +90,10 @@ def run_reference(context: StepContext) -> None:
             "the verification text has fewer than two tokens",
             where=Where(path=str(context.sources["verify_text"])),
         )
-    logits = StreamedReference(canonical_graph(context)).logits(token_ids)
+    zeros = ZeroChannels()
+    logits = StreamedReference(canonical_graph(context), look=zeros.look).logits(token_ids)
+    for line in zeros.lines():
+        context.log(line)
     if not np.isfinite(logits).all():
         raise BadInput(
             "the float model computes NaN or infinity",
@@ -127,15 +131,24 @@ def verify_result(context: StepContext) -> None:
 
 
 def canonical_graph(context: StepContext) -> ir.Model:
-    """Load the canonical graph that the step `canonical` built."""
+    """Load the canonical graph that the step `canonical` built, or what algorithms made of it for
+    the steps behind `weights`."""
     from modelc.ir.serial import load_graph
 
-    return load_graph(context.inputs["canonical"] / GRAPH, source_root(context))
+    made = "weights" if "weights" in context.inputs else "canonical"
+    return load_graph(context.inputs[made] / GRAPH, *weight_roots(context))
 
 
 def source_root(context: StepContext) -> Path:
     """Return the folder that the source's files lie in."""
     return context.source if context.source.is_dir() else context.source.parent
+
+
+def weight_roots(context: StepContext) -> tuple[Path, ...]:
+    """Return the folders that a graph's weights lie in: the source, and where algorithms put what
+    they made."""
+    made = context.inputs.get("weights")
+    return (source_root(context), *([made] if made else []))
 
 
 def read_facts(context: StepContext) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from modelc.ir.arrays import load_arrays
 from modelc.pipeline.step import StepContext
-from modelc.pipeline.steps import source_root
+from modelc.pipeline.steps import weight_roots
 from modelc.pipeline.steps_binaries import ATTENTION, TIMEOUT_S, read_rotary
 from modelc.pipeline.steps_graphs import quantising
 from modelc.pipeline.steps_samples import SAMPLES
@@ -71,7 +71,7 @@ def _first_layer(context: StepContext, form: str) -> ir.Model:
 
     graph, layers = context.options["graph"], context.options["layers"]
     folder = context.inputs[f"prepare_exports.{graph}"]
-    whole = load_graph(folder / f"{graph}.onnx", source_root(context))
+    whole = load_graph(folder / f"{graph}.onnx", *weight_roots(context))
     rest = DecoderPart(1, layers, head=True)
     parts = [DecoderPart(0, 0, embedding=True), DecoderPart(0, 1), rest]
     model = split_decoder(whole, parts)[1]

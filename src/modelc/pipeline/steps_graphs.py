@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from modelc.pipeline.imported_weights import SCALES
 from modelc.pipeline.layout import lengths_name
 from modelc.pipeline.step import StepContext
-from modelc.pipeline.steps import IR, canonical_graph, source_root
+from modelc.pipeline.steps import IR, canonical_graph, weight_roots
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -134,13 +134,13 @@ def load_part(context: StepContext, step: str, name: str) -> ir.Model:
     """Load a graph that a step before `quantize` made; its weights refer into the source."""
     from modelc.ir.serial import load_graph
 
-    return load_graph(context.inputs[step] / f"{name}.onnx", source_root(context))
+    return load_graph(context.inputs[step] / f"{name}.onnx", *weight_roots(context))
 
 
 def _save(context: StepContext, model: ir.Model, name: str) -> None:
     from modelc.ir.serial import save_graph
 
-    save_graph(model, context.out / f"{name}.onnx", source_root(context))
+    save_graph(model, context.out / f"{name}.onnx", *weight_roots(context))
     if "encodings" in context.inputs:
         from modelc.quant.aimet.write import write_encodings
 

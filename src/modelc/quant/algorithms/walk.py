@@ -68,17 +68,24 @@ def walk(
         for algorithm in algorithms:
             if algorithm.needs_inputs and not layer.inputs and layer.reads:
                 run = _with_weights(part, layer.weights, None)
-                layer.inputs = _observe(run, states, set(layer.reads.values()))
+                lengths = [len(sample) for sample in samples]
+                layer.inputs = _observe(run, states, lengths, set(layer.reads.values()))
             algorithm.apply(layer)
         layer.inputs = {}
         if observed and later:
-            _advance(_with_weights(part, _finished(layer), used), states, later)
+            tokens = used if any(v.name == "input_ids" for v in part.graph.inputs) else None
+            _advance(_with_weights(part, _finished(layer), tokens), states, later)
         changed = {
             name: array
             for name, array in layer.weights.items()
             if array is not given[name] and name.removesuffix(".weight") not in layer.coded
         }
         finish(layer, changed, Checkpoint(index + 1, states))
+
+
+def count_parts(model: ir.Model) -> int:
+    """Return how many parts a walk through a graph has."""
+    return len(cut_at_layers(model))
 
 
 def _first(model: ir.Model, samples: Sequence[Sequence[int]]) -> list[State]:
@@ -159,19 +166,24 @@ def _with_weights(
     return copy
 
 
-def _observe(part: ir.Model, states: Sequence[State], names: set[str]) -> dict[str, Floats]:
+def _observe(
+    part: ir.Model, states: Sequence[State], lengths: Sequence[int], names: set[str]
+) -> dict[str, Floats]:
     """Run a part on all samples; return the named tensors, float32 [all tokens, width]."""
     made = {value.name: value for node in part.graph for value in node.outputs}
     given = {name for name in names if name not in made}
     part.graph.outputs[:] = [made[name] for name in sorted(names - given)]
     session = Session(part)
-    seen: dict[str, list[np.ndarray]] = {name: [] for name in sorted(names)}
-    for state in states:
+    seen: dict[str, Floats] = {}
+    first = 0
+    for state, count in zip(states, lengths, strict=True):
         results = session.run(state)
-        for name, arrays in seen.items():
+        for name in sorted(names):
             array = state[name] if name in given else results[name]
-            arrays.append(array.reshape(-1, array.shape[-1]))
-    return {name: np.concatenate(arrays) for name, arrays in seen.items()}
+            rows = seen.setdefault(name, np.empty((sum(lengths), array.shape[-1]), np.float32))
+            rows[first : first + count] = array.reshape(count, -1)
+        first += count
+    return seen
 
 
 def _advance(part: ir.Model, states: Sequence[State], needed: set[str]) -> None:

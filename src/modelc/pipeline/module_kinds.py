@@ -1,0 +1,28 @@
+"""What a model's matrices are, by module, and of what kind each is to be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from modelc.decoder.config import DecoderModel
+from modelc.ir.stored import tensor_shape
+from modelc.quant.overrides import EMBEDDING, HEAD
+
+
+def matrix_shapes(model: DecoderModel) -> dict[str, tuple[int, ...]]:
+    """Return the shape [outputs, inputs] of each matrix by module; a tied head is one as well."""
+    shapes = {
+        name.removesuffix(".weight"): tensor_shape(matrix)
+        for name, matrix in model.weights.items()
+        if len(matrix.shape) == 2
+    }
+    if model.config.tied_head:
+        shapes[HEAD] = shapes[EMBEDDING]
+    return shapes
+
+
+def most_and_others(kinds: Mapping[str, str]) -> dict[str, str]:
+    """Return kinds by the beginnings of module paths: "" has what most have."""
+    ((most, _),) = Counter(kinds.values()).most_common(1) or [("", 0)]
+    return {"": most, **{module: kind for module, kind in kinds.items() if kind != most}}
