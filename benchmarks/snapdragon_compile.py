@@ -34,7 +34,7 @@ from modelc.passes.base import run_passes
 from modelc.passes.pipelines import build_pipeline
 from modelc.pipeline.events import Event, StepFinished, StepLog, StepStarted
 from modelc.pipeline.store import Store
-from modelc.quant.calibrate import cut_batches
+from modelc.quant.samples.cut import cut_batches
 from modelc.targets.snapdragon.graph_names import GraphKey
 
 TINY: Final = Path(__file__).parents[1] / "examples" / "tiny-llm"

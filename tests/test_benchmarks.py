@@ -16,7 +16,10 @@ from modelc.frontends import read_source
 from modelc.reference.stream import StreamedReference
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = ("cpu_generate", "compile_cost", "startup", "snapdragon_tiny", "snapdragon_compile")
+SCRIPTS = (
+    *("cpu_generate", "compile_cost", "calibration_cost", "startup"),
+    *("snapdragon_tiny", "snapdragon_compile"),
+)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

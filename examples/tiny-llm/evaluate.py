@@ -1,6 +1,6 @@
-"""Measure the files that ship: held-out perplexity and sample text of fp16, Q8_0 and Q4_0.
+"""Measure the files that ship: held-out perplexity and sample text of fp16 and the GGUF files.
 
-    python evaluate.py [--folder FOLDER]
+    python evaluate.py [--model llama|qwen3] [--folder FOLDER]
 
 Needs torch, transformers, tokenizers and gguf. The GGUF files are dequantised, so the figures show
 what the weights lost and nothing else; all arithmetic is float32. Writes ``figures.json``.
@@ -16,16 +16,18 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
+from models import EXAMPLES, MODELS
 from torch import Tensor
 from train import mean_loss, windows
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedModel
 
 PROMPTS = ("In the beginning", "And the LORD said unto Moses,", "Blessed are they that")
 NEW_TOKENS = 60
+TEXTS = EXAMPLES / "tiny-llm"
 
 
 def load_gguf(path: Path, folder: Path) -> LlamaForCausalLM:
-    """Dequantise a GGUF file into the float32 model that ``folder`` configures."""
+    """Dequantise a GGUF file of llama into the float32 model that ``folder`` configures."""
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
     heads = {
@@ -50,7 +52,7 @@ def load_gguf(path: Path, folder: Path) -> LlamaForCausalLM:
 
 
 @torch.inference_mode()
-def top1(model: LlamaForCausalLM, parts: list[Tensor]) -> Tensor:
+def top1(model: PreTrainedModel, parts: list[Tensor]) -> Tensor:
     """The most likely next token at every position of ``windows``."""
     found = [model(input_ids=p[None, :-1], use_cache=False).logits[0].argmax(-1) for p in parts]
     return torch.cat(found)
@@ -59,19 +61,20 @@ def top1(model: LlamaForCausalLM, parts: list[Tensor]) -> Tensor:
 def main() -> None:
     """Measure, print and write ``figures.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--model", choices=MODELS, default="llama")
+    parser.add_argument("--folder", type=Path, help="instead of the model's own")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    folder: Path = options.folder
+    shape = MODELS[options.model]
+    folder: Path = options.folder or shape.folder
     tokenizer = AutoTokenizer.from_pretrained(folder / "hf")
-    text = (folder / "heldout.txt").read_text(encoding="utf-8")
-    parts = windows(tokenizer.backend_tokenizer, text)
+    text = (TEXTS / "heldout.txt").read_text(encoding="utf-8")
+    parts = windows(tokenizer.backend_tokenizer, text, shape.context)
     tokens = sum(len(part) - 1 for part in parts)
     models = {
-        "fp16": LlamaForCausalLM.from_pretrained(folder / "hf", dtype=torch.float32),
-        "q8_0": load_gguf(folder / "tiny-llm-q8_0.gguf", folder / "hf"),
-        "q4_0": load_gguf(folder / "tiny-llm-q4_0.gguf", folder / "hf"),
+        "fp16": AutoModelForCausalLM.from_pretrained(folder / "hf", dtype=torch.float32),
+        **{k: load_gguf(folder / f"{shape.name}-{k}.gguf", folder / "hf") for k in shape.gguf},
     }
     wanted = top1(models["fp16"], parts)
     figures: dict[str, object] = {

@@ -1,11 +1,12 @@
-"""Train tiny-llm: its tokenizer, then a Llama decoder of 6.5 million parameters, on two CPU cores.
+"""Train a small decoder and its tokenizer on two CPU cores.
 
-    python train.py --work WORK [--corpus UNPACKED_PACKAGES] [--steps N]
-    python export.py --work WORK
+    python train.py --work WORK [--model llama|qwen3] [--corpus UNPACKED_PACKAGES] [--steps N]
+    python export.py --work WORK [--model llama|qwen3]
 
 Needs torch, transformers and tokenizers. ``WORK`` receives ``tokenizer.json``, ``loss.csv``,
 ``best.pt`` (the weights with the lowest held-out loss so far) and ``last.pt`` (from which a
-killed run goes on when the same command is repeated). ``export.py`` writes the files that ship.
+killed run goes on when the same command is repeated). A ``tokenizer.json`` XX
+used. ``export.py`` writes the files that ship.
 """
 
 from __future__ import annotations
@@ -18,18 +19,13 @@ from pathlib import Path
 
 import torch
 from corpus import Chapter, Corpus, read_corpus
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from models import BOS, BOS_ID, EOS, EOS_ID, MODELS, VOCABULARY, Model
+from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
+from tokenizers.models import BPE
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-BOS, EOS = "<bos>", "<eos>"
-BOS_ID, EOS_ID = 0, 1
-VOCABULARY = 4096
-CONTEXT = 512
 SEED = 1611
-
-BATCH = 8
-STEPS = 2000
 WARM_UP = 100
 PEAK_RATE = 2e-3
 FINAL_RATE = 5e-5
@@ -38,28 +34,9 @@ DROPOUT = 0.1
 EVALUATE_EVERY = 100
 
 
-def model_config() -> LlamaConfig:
-    """The architecture: grouped-query attention, untied head, every row a multiple of 32."""
-    return LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=256,
-        intermediate_size=704,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=64,
-        max_position_embeddings=CONTEXT,
-        rms_norm_eps=1e-5,
-        rope_theta=10000.0,
-        tie_word_embeddings=False,
-        bos_token_id=BOS_ID,
-        eos_token_id=EOS_ID,
-    )
-
-
 def train_tokenizer(chapters: tuple[Chapter, ...]) -> Tokenizer:
     """Train a byte-level BPE tokenizer with GPT-2's pre-tokenizer; it puts <bos> first."""
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -84,7 +61,7 @@ class Crops:
     on nothing but the step, so that a run that was killed goes on as if it had not been.
     """
 
-    def __init__(self, chapters: tuple[Chapter, ...], tokenizer: Tokenizer) -> None:
+    def __init__(self, chapters: tuple[Chapter, ...], tokenizer: Tokenizer, shape: Model) -> None:
         """Encode all chapters into one stream and note where the verses start."""
         stream: list[int] = []
         starts: list[int] = []
@@ -94,23 +71,26 @@ class Crops:
                 starts.append(len(stream))
                 stream += tokenizer.encode(f"{verse}\n", add_special_tokens=False).ids
             stream.append(EOS_ID)
+        self.batch_size, self.context = shape.batch, shape.context
         self.stream = torch.tensor(stream)
-        self.starts = torch.tensor([start for start in starts if start + CONTEXT <= len(stream)])
+        self.starts = torch.tensor(
+            [start for start in starts if start + shape.context <= len(stream)]
+        )
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of one step, ``[BATCH, CONTEXT]`` each."""
+        """Inputs and targets of one step, ``[batch, context]`` each."""
         generator = torch.Generator().manual_seed(SEED * 1_000_003 + step)
-        picks = torch.randint(len(self.starts), (BATCH,), generator=generator)
-        offsets = self.starts[picks, None] + torch.arange(CONTEXT)
+        picks = torch.randint(len(self.starts), (self.batch_size,), generator=generator)
+        offsets = self.starts[picks, None] + torch.arange(self.context)
         targets = self.stream[offsets]
-        first = torch.full((BATCH, 1), BOS_ID)
+        first = torch.full((self.batch_size, 1), BOS_ID)
         return torch.cat([first, targets[:, :-1]], dim=1), targets
 
 
-def windows(tokenizer: Tokenizer, text: str) -> list[Tensor]:
-    """Cut a text into consecutive runs of at most ``CONTEXT - 1`` tokens, each led by <bos>."""
+def windows(tokenizer: Tokenizer, text: str, context: int) -> list[Tensor]:
+    """Cut a text into consecutive runs of at most ``context - 1`` tokens, each led by <bos>."""
     ids = torch.tensor(tokenizer.encode(text, add_special_tokens=False).ids)
-    return [torch.cat([torch.tensor([BOS_ID]), part]) for part in ids.split(CONTEXT - 1)]
+    return [torch.cat([torch.tensor([BOS_ID]), part]) for part in ids.split(context - 1)]
 
 
 @torch.inference_mode()
@@ -124,7 +104,7 @@ def mean_loss(model: nn.Module, parts: list[Tensor]) -> float:
     return total / count
 
 
-def add_dropout(model: LlamaForCausalLM, rate: float) -> None:
+def add_dropout(model: PreTrainedModel, rate: float) -> None:
     """Drop out what each attention and each MLP adds to the residual stream (training only)."""
     dropout = nn.functional.dropout
 
@@ -165,14 +145,14 @@ def save(path: Path, state: dict[str, object]) -> None:
     partial.replace(path)
 
 
-def train(corpus: Corpus, tokenizer: Tokenizer, work: Path, steps: int) -> None:
+def train(shape: Model, corpus: Corpus, tokenizer: Tokenizer, work: Path, steps: int) -> None:
     """Train the model, log to ``loss.csv`` and keep ``best.pt`` and ``last.pt`` in ``work``."""
     torch.manual_seed(SEED)
-    model = LlamaForCausalLM(model_config())
+    model = AutoModelForCausalLM.from_config(shape.config)
     add_dropout(model, DROPOUT)
     optimizer = make_optimizer(model)
-    crops = Crops(corpus.train, tokenizer)
-    held_out = windows(tokenizer, corpus.held_out_text)
+    crops = Crops(corpus.train, tokenizer, shape)
+    held_out = windows(tokenizer, corpus.held_out_text, shape.context)
     print(
         f"{sum(p.numel() for p in model.parameters())} parameters; training tokens "
         f"{len(crops.stream)}; held-out tokens {sum(len(w) - 1 for w in held_out)}",
@@ -234,7 +214,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and log")
     parser.add_argument("--corpus", type=Path, help="folder with the unpacked Debian packages")
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--model", choices=MODELS, default="llama")
+    parser.add_argument("--steps", type=int, help="instead of the model's own number")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -243,7 +224,9 @@ def main() -> None:
     path = options.work / "tokenizer.json"
     if not path.exists():
         train_tokenizer(corpus.train).save(str(path))
-    train(corpus, Tokenizer.from_file(str(path)), options.work, options.steps)
+    shape = MODELS[options.model]
+    steps = options.steps or shape.steps
+    train(shape, corpus, Tokenizer.from_file(str(path)), options.work, steps)
 
 
 if __name__ == "__main__":

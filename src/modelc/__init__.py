@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelc.api import Bundle, compile, estimate, explain
+    from modelc.api import Bundle, compile, estimate, evaluate, explain
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "__version__", "compile", "estimate", "explain"]
+__all__ = ["Bundle", "__version__", "compile", "estimate", "evaluate", "explain"]
 
 
 def __getattr__(name: str) -> Any:

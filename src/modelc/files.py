@@ -106,13 +106,19 @@ def readable_digest(path: Path) -> str:
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file so that a kill leaves the old or the new one whole; `durable` outlives power."""
+    with whole_file(path) as partial, partial.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        if durable:
+            os.fsync(stream.fileno())
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give the name of a file to write, which takes the place of `path` when it is whole."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -11,8 +11,8 @@ from support.commands import Ran, modelc
 
 Call = Callable[..., Ran]
 COMMANDS = (
-    "bench", "cache", "compile", "doctor", "estimate", "eval", "explain", "inspect", "run",
-    "targets", "verify",
+    "bench", "cache", "compare", "compile", "debug", "doctor", "estimate", "eval", "explain",
+    "inspect", "run", "targets", "verify",
 )  # fmt: skip
 
 

@@ -101,7 +101,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "model_type": ("llama", {"model_type": "llama4"}, "unknown architecture 'llama4'"),
     "no model_type": ("llama", {"model_type": "drop"}, "model_type is missing"),
     "another head": ("llama", {"architectures": ["LlamaForSequenceClassification"]}, "architect"),
-    "quantised": ("llama", {"quantization_config": {"bits": 4}}, "already quantised"),
     "dynamic rope": (
         "llama",
         {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}},

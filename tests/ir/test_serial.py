@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from support.quantised_folders import CASES, write
+from support.random_models import make
 from support.tiny_source import tiny_config, tiny_source, write_weights
 
 from modelc.decoder.builder import build_decoder
 from modelc.errors import Damaged, ModelcError
+from modelc.frontends import read_model
+from modelc.ir.coded import CodedMatrix
 from modelc.ir.serial import load_graph, save_graph
 from modelc.ir.text import fingerprint, to_text
 from modelc.ir.weights import StoredWeight
@@ -96,3 +101,44 @@ def test_weights_outside_of_the_source_are_not_saved(saved: Path) -> None:
     model = load_graph(saved, saved.parent / "source")
     with pytest.raises(ModelcError, match="outside"):
         save_graph(model, saved, saved.parent / "another")
+
+
+@pytest.mark.parametrize("case", ["gptq-act-order", "awq", "nf4-nested", "fp8-powers"])
+def test_codes_come_back(case: str, tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    write(make("llama", tmp_path / "plain"), folder, CASES[case])
+    model = build_decoder(read_model(folder), 16)
+    save_graph(model, tmp_path / "graph.onnx", folder)
+    moved = folder.rename(tmp_path / "elsewhere")
+    loaded = load_graph(tmp_path / "graph.onnx", moved)
+    name = "model.layers.1.mlp.up_proj.weight"
+    ours, theirs = (one.graph.initializers[name].const_value for one in (model, loaded))
+    assert isinstance(ours, StoredWeight) and isinstance(theirs, StoredWeight)
+    assert isinstance(ours.source, CodedMatrix) and isinstance(theirs.source, CodedMatrix)
+    assert theirs.source.form == ours.source.form
+    expected = read_model(moved).weights[name].decode().T
+    np.testing.assert_array_equal(theirs.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format", "gptq_v9"),
+        ("form", '{"kind": "IntegerForm", "bits": 4, "colour": 1}'),
+        ("form", '{"kind": "Path"}'),
+        ("parts", "{}"),
+        ("parts", '{"codes": {"location": "../x", "offset": 0, "dtype": "int32", "shape": [1]}}'),
+        ("parts", "[]"),
+        ("unpermute_heads", "2"),
+    ],
+)
+def test_codes_that_lie_are_refused(tmp_path: Path, key: str, value: str) -> None:
+    folder = tmp_path / "source"
+    write(make("llama", tmp_path / "plain"), folder, CASES["gptq"])
+    save_graph(build_decoder(read_model(folder), 16), tmp_path / "graph.onnx", folder)
+    proto = onnx.load(tmp_path / "graph.onnx", load_external_data=False)
+    entries = weight(proto, "model.layers.1.mlp.up_proj.weight").external_data
+    next(entry for entry in entries if entry.key == key).value = value
+    (tmp_path / "graph.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(Damaged):
+        load_graph(tmp_path / "graph.onnx", folder)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from modelc.errors import ModelcError
+from modelc.errors import BadInput, ModelcError
 from modelc.pipeline.execute import execute
 from modelc.pipeline.housekeeping import list_store, prune_store, verify_store
 from modelc.pipeline.plan import Plan
+from modelc.pipeline.step import Step
 from modelc.pipeline.store import Store
 
 MakePlan = Callable[..., Plan]
@@ -84,6 +85,32 @@ def test_prune_does_not_pull_the_floor_from_under_a_compile(filled: Store) -> No
             prune_store(Store(filled.root.parent), everything=True)
         assert len(steps(filled)) == 3
     assert prune_store(filled, everything=True).entries == 3
+
+
+def test_prune_removes_what_a_failed_step_left(store: Store, source: Path) -> None:
+    plan = Plan("cpu", (Step("parts", "toy_steps:in_parts", options={"fail": True}),))
+    with pytest.raises(BadInput, match="before the last"):
+        execute(plan, store, {"source": source})
+    (left,) = (store.root / "partial").iterdir()
+    assert {path.name for path in left.iterdir()} == {"one", "two"}
+    assert prune_store(store).size == len("one") + len("two")
+    assert not list((store.root / "partial").iterdir())
+
+
+def test_parts_of_what_is_whole_are_swept(filled: Store) -> None:
+    """A kill can come between the commit of a result and the removal of its parts."""
+    key = list_store(filled)[0].key
+    filled.partial(key).mkdir()
+    (filled.partial(key) / "one").write_text("one")
+    filled.partial("0" * 64).mkdir()
+    with filled.in_use():
+        assert [path.name for path in (filled.root / "partial").iterdir()] == ["0" * 64]
+
+
+def test_a_failed_step_without_parts_leaves_nothing(store: Store, source: Path) -> None:
+    with pytest.raises(BadInput):
+        execute(Plan("cpu", (Step("no", "toy_steps:refuse"),)), store, {"source": source})
+    assert not list((store.root / "partial").iterdir())
 
 
 def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:

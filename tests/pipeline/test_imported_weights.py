@@ -141,6 +141,7 @@ def imported(
         sources={SOURCE: llama_folder, ENCODINGS_FILE: file},
         out=folder / "canonical",
         scratch=folder,
+        partial=folder,
         log=lines.append,
     )
     (folder / "canonical").mkdir()

@@ -56,6 +56,26 @@ def test_after_a_kill_only_the_unfinished_step_runs(
     assert sorted(texts) == ["abc", "whole"]
 
 
+@pytest.mark.parametrize("mode", ["here", "isolated"])
+def test_a_killed_step_goes_on_from_its_last_part(
+    store: Store, source: Path, toys: Path, runs: Callable[[str], int], mode: str
+) -> None:
+    killed = start(store, source, "in_parts", "{}", mode)
+    wait_for((toys / "hung").exists)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    wait_for(lambda: not is_alive(int((toys / "hung").read_text())))
+    assert reply(start(store, source, "upper", "{}"))["status"] == ["cached", "ran"]
+    assert [len(list(path.iterdir())) for path in (store.root / "partial").iterdir()] == [2]
+
+    again = reply(start(store, source, "in_parts", "{}", mode))
+    assert again["status"] == ["cached", "ran"]
+    assert [runs(name) for name in ("one", "two", "three")] == [1, 1, 1]
+    texts = [path.read_text() for path in (store.root / "entries").glob("*/files/text")]
+    assert "one two three" in texts
+    assert not list((store.root / "partial").iterdir())
+
+
 def test_what_a_killed_process_left_is_swept_by_another_compile(
     store: Store, source: Path, toys: Path
 ) -> None:

@@ -1,12 +1,13 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelc.errors import BadInput
-from modelc.pipeline.recipe import Recipe, make_recipe
+from modelc.pipeline.recipe import Calibration, Recipe, make_recipe
+from modelc.quant.observers import OBSERVERS
 
 TOML = """
 target = "snapdragon-8-elite"
@@ -55,6 +56,22 @@ def test_options_win_and_leave_the_rest(recipe_file: Path) -> None:
     assert recipe.calibration.samples == 9
 
 
+def test_data_take_the_place_of_a_text(recipe_file: Path) -> None:
+    recipe = make_recipe(recipe_file, {"calibration_data": Path("rows.jsonl")})
+    assert (recipe.calibration.text, recipe.calibration.data) == (None, Path("rows.jsonl"))
+    text = TOML.replace("text = ", "data = ", 1)
+    recipe_file.write_text(text)
+    recipe = make_recipe(recipe_file, {})
+    assert recipe.calibration.data == recipe_file.parent / "texts" / "calibration.txt"
+    recipe = make_recipe(recipe_file, {"calibration_text": Path("a.txt")})
+    assert (recipe.calibration.text, recipe.calibration.data) == (Path("a.txt"), None)
+
+
+def test_every_observer_can_be_asked_for() -> None:
+    said = get_args(Calibration.model_fields["observer"].annotation)
+    assert list(said) == list(OBSERVERS)
+
+
 def test_all_problems_are_told_at_once(recipe_file: Path) -> None:
     recipe_file.write_text('quants = "q8_0"\nar = [128]\ngguf = "quick"\n[verify]\nmintop1 = 2\n')
     with pytest.raises(BadInput) as caught:
@@ -86,6 +103,10 @@ def test_all_problems_are_told_at_once(recipe_file: Path) -> None:
         ({"verify": 3}, "verify: "),
         ({"verify_min_sqnr_db": float("inf")}, "verify.min_sqnr_db: "),
         ({"target": ""}, "target: "),
+        ({"calibration_observer": "max"}, "calibration.observer: "),
+        ({"calibration_percentile": 101, "calibration_observer": "percentile"}, "percentile: "),
+        ({"calibration_percentile": 99}, "min-max has no use for a percentile"),
+        ({"calibration_text": "a", "calibration_data": "b"}, "text and data, of which"),
     ],
 )
 def test_wrong_values(options: dict[str, Any], message: str) -> None:

@@ -179,6 +179,7 @@ class TestCompile:
             {},
             folders["out"],
             folders["scratch"],
+            folders["scratch"],
         )
         with pytest.raises(Damaged, match="not a context binary"):
             generate_context_binary(context)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelc.errors import BadInput, Where
+from modelc.files import write_atomic
 from modelc.hashing import digest
 from modelc.pipeline.step import StepContext
 from modelc.process import Command, run_command
@@ -59,6 +60,23 @@ def hang_once(context: StepContext) -> None:
         flag.write_text(str(os.getpid()))
         time.sleep(600)
     (context.out / "text").write_text("whole")
+
+
+def in_parts(context: StepContext) -> None:
+    """Make three parts, each once, and hang or fail before the last the first time."""
+    parts = [context.partial / name for name in ("one", "two", "three")]
+    for part in parts:
+        if part.exists():
+            continue
+        flag = Path(os.environ["TOY_RUNS"], "hung")
+        if part.name == "three" and not flag.exists():
+            write_atomic(flag, str(os.getpid()).encode())
+            if context.options.get("fail"):
+                raise BadInput("before the last")
+            time.sleep(600)
+        count(context, part.name)
+        write_atomic(part, part.name.encode())
+    (context.out / "text").write_text(" ".join(part.read_text() for part in parts))
 
 
 def allocate(context: StepContext) -> None:

@@ -15,8 +15,9 @@ from modelc.decoder.builder import build_decoder
 from modelc.errors import BadInput, ModelcError
 from modelc.ir.encodings import Encoding
 from modelc.passes.expand import ExpandComposites
-from modelc.quant.calibrate import MASK, activation_encodings, cut_batches, gather_ranges
+from modelc.quant.calibrate import MASK, activation_encodings, gather_ranges
 from modelc.quant.ranges import Range
+from modelc.quant.samples.cut import cut_batches
 from modelc.quant.schemes import SCHEMES
 from modelc.reference.session import Session, empty_caches
 

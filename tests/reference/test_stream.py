@@ -114,6 +114,6 @@ def test_logits_that_have_no_room_together_are_made_in_groups(
     monkeypatch.setattr(StreamedReference, "_run", count)
     monkeypatch.setattr("modelc.reference.stream.LOGITS_BYTES", 4 * 40 * 4)  # four tokens
     found = list(together.logits_of(sequences))
-    assert groups == [4, 1, 2, 1]  # all through the layers, then the head
+    assert groups == [4] * 4 + [1, 2, 1]  # all through embedding and layers, then the head
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -1,6 +1,7 @@
-"""What the command line calls and what users import: compile, and bundles that run."""
+"""What the command line calls and what users import: compile, evaluate, and bundles that run."""
 
 from modelc.api.build import compile, estimate, explain
 from modelc.api.bundle import Bundle, GeneratedText
+from modelc.api.evaluate import evaluate
 
-__all__ = ["Bundle", "GeneratedText", "compile", "estimate", "explain"]
+__all__ = ["Bundle", "GeneratedText", "compile", "estimate", "evaluate", "explain"]

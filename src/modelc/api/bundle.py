@@ -14,13 +14,13 @@ import numpy as np
 
 from modelc.bundle.read import BundleFiles, open_bundle
 from modelc.bundle.tokenizer import Tokenizer, load_tokenizer
-from modelc.errors import BadInput, Where
+from modelc.errors import BadInput
 from modelc.pipeline.compile import CompileReport
 from modelc.pipeline.plans import files_to_run
 from modelc.pipeline.steps import VERIFICATION_DATA
 from modelc.pipeline.verify import open_runtime, thresholds_of, verify_runtime
 from modelc.targets.runtime import Generation, Runtime, Sampling
-from modelc.verify.evaluate import Evaluation
+from modelc.verify.evaluate import NO_METRICS, Evaluation, Metric
 from modelc.verify.report import Verification
 
 if TYPE_CHECKING:
@@ -153,19 +153,27 @@ class Bundle:
         self,
         text: StrPath,
         *,
+        source: StrPath | None = None,
+        window: int | None = None,
         max_tokens: int | None = None,
+        metrics: Mapping[str, Metric] = NO_METRICS,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Evaluation:
-        """Measure perplexity on a UTF-8 text file: windows of the context, half overlapping."""
-        from modelc.verify.evaluate import evaluate
+        """Measure perplexity on a UTF-8 text file in windows, half overlapping; with the source
+        that the bundle was made of, also how far it is from the float model.
 
-        path = Path(text)
-        try:
-            token_ids = self.tokenizer.encode(path.read_text(encoding="utf-8"))[:max_tokens]
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"unreadable text: {error}", where=Where(path=str(path))) from error
-        window = self.context_length
-        return evaluate(self.logits, token_ids, window, max(1, window // 2), progress)
+        Args:
+            window: tokens in each, by default as many as the context holds.
+            max_tokens: use only the first ones.
+            metrics: more of them by name, which compare with the source.
+
+        Raises:
+            BadInput: the text is too short, or the source another model's.
+        """
+        from modelc.api.evaluate import evaluate_bundle
+
+        path = Path(source) if source else None
+        return evaluate_bundle(self, Path(text), path, window, max_tokens, metrics, progress)
 
     def bench(
         self, prompt_tokens: int = 128, new_tokens: int = 64, runs: int = 5

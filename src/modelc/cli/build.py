@@ -10,7 +10,7 @@ import typer
 
 from modelc.cli import options
 from modelc.cli.render import megabytes, print_json, print_table
-from modelc.cli.takes_recipe import RecipeOptions, takes_recipe
+from modelc.cli.takes_recipe import CALIBRATION, RecipeOptions, takes_recipe
 
 if TYPE_CHECKING:
     from modelc.pipeline.compile import CompileReport
@@ -46,8 +46,8 @@ def compile_command(
         with watch(quiet=json) as events:
             report = compile_source(source, recipe, output, events=events, dump_ir=dump_ir)
     except BelowThreshold as error:
-        assert isinstance(error.report, CompileReport)
-        _show_report(error.report, json)
+        if isinstance(error.report, CompileReport):  # none if a search ended before
+            _show_report(error.report, json)
         raise
     _show_report(report, json)
 
@@ -68,7 +68,7 @@ def explain_command(
     )
 
 
-@takes_recipe(without=("calibration_text", "verify_text", "keep_twins"))
+@takes_recipe(without=(*CALIBRATION, "verify_text", "keep_twins"))
 def estimate_command(
     chosen: RecipeOptions, source: options.Source, json: options.Json = False
 ) -> None:
@@ -135,12 +135,15 @@ def _is_short(value: Any) -> bool:
 
 def _show_report(report: CompileReport, json: bool) -> None:
     from modelc.cli.bundles import show_verification
+    from modelc.pipeline.report import searched
 
     if json:
         print_json(report.document())
         return
     rows = [(s.name, s.status, round(s.seconds, 2), round(s.peak_mb)) for s in report.steps]
     print_table("", ("step", "", "seconds", "peak MB"), rows)
+    if report.search:
+        typer.echo(searched(report.search))
     show_verification(report.verification)
     if report.bundle:
         took = f"{report.seconds:.1f} s, {report.peak_mb:,.0f} MB at the peak"

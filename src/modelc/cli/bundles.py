@@ -1,9 +1,8 @@
-"""Commands that take a bundle: run, verify, eval, bench."""
+"""Commands that take a bundle: run, verify, bench."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -76,24 +75,6 @@ def verify_command(bundle: options.BundlePath, json: options.Json = False) -> No
     if not verification.passed:
         failed = ", ".join(check.name for check in verification.checks if not check.passed)
         raise BelowThreshold(f"verification failed: {failed}")
-
-
-def eval_command(
-    bundle: options.BundlePath,
-    text: Annotated[Path, typer.Option(help="UTF-8 text to measure perplexity on.")],
-    tokens: Annotated[int | None, typer.Option(min=2, help="Use only the first tokens.")] = None,
-    json: options.Json = False,
-) -> None:
-    """Measure a bundle's perplexity on a text (windows of the context, half overlapping)."""
-    from modelc.api import Bundle
-    from modelc.cli.progress import counter
-
-    with Bundle.open(bundle) as opened, counter("eval", quiet=json) as progress:
-        result = opened.evaluate(text, max_tokens=tokens, progress=progress)
-    if json:
-        print_json({"perplexity": result.perplexity, "tokens": result.tokens})
-    else:
-        typer.echo(f"perplexity {result.perplexity:.4f} over {result.tokens:,} tokens")
 
 
 def bench_command(

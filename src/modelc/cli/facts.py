@@ -31,10 +31,14 @@ def inspect_command(
 
 def targets_command(json: options.Json = False) -> None:
     """List the targets: the CPU and every chipset, also those whose HTP is too old to compile
-    for."""
+    for. And the quantisation schemes that they take."""
+    from modelc.quant.aliases import names_of
+    from modelc.quant.schemes import SCHEMES
     from modelc.targets.find import all_targets
 
     rows = [target.document() for target in all_targets()]
+    for row in rows:
+        row["schemes"] = [s.name for s in SCHEMES.values() if row["family"] in s.families]
     if json:
         print_json(rows)
         return
@@ -53,6 +57,22 @@ def targets_command(json: options.Json = False) -> None:
         [
             [target.compiles, *(row[column] for column in columns), ", ".join(row["aliases"])]
             for target, row in zip(all_targets(), rows, strict=True)
+        ],
+    )
+    print_table(
+        "schemes",
+        ("--quant", "weights", "head", "activations", "KV cache", "targets", "MLC's names"),
+        [
+            [
+                scheme.name,
+                str(scheme.kinds[scheme.weights]) if scheme.has_kinds else scheme.weights,
+                scheme.head if scheme.has_kinds else "",
+                scheme.activations,
+                scheme.kv,
+                ", ".join(scheme.families),
+                ", ".join(names_of(scheme.name)),
+            ]
+            for scheme in SCHEMES.values()
         ],
     )
 

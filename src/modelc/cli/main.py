@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from modelc.cli import build, bundles, facts, step, store
+from modelc.cli import build, bundles, compare, debug, eval, facts, sensitivity, step, store
 from modelc.cli.render import show_error
 
 INTERRUPTED = 130  # Typer's exit status for Ctrl-C
@@ -27,7 +27,10 @@ app.command("estimate")(build.estimate_command)
 app.command("step")(step.step_command)
 app.command("run")(bundles.run_command)
 app.command("verify")(bundles.verify_command)
-app.command("eval")(bundles.eval_command)
+app.command("eval")(eval.eval_command)
+app.command("compare")(compare.compare_command)
+app.command("debug")(debug.debug_command)
+app.command("sensitivity")(sensitivity.sensitivity_command)
 app.command("bench")(bundles.bench_command)
 app.command("inspect")(facts.inspect_command)
 app.command("targets")(facts.targets_command)

@@ -15,7 +15,14 @@ Target = Annotated[
     str | None,
     typer.Option("--target", "-t", help="cpu, or a chipset (see `modelc targets`)."),
 ]
-Quant = Annotated[str | None, typer.Option(help="Quantisation scheme; default: the target's.")]
+Quant = Annotated[
+    str | None,
+    typer.Option(help="Quantisation scheme, or auto with a --budget; default: the target's."),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(help="With --quant auto: ppl+1%, sqnr>=25dB, kl<=0.01, size<=500MB or bits<=4.5."),
+]
 ContextLength = Annotated[
     str | None,
     typer.Option(
@@ -35,6 +42,14 @@ Override = Annotated[
     typer.Option(
         help="MODULE=KIND, such as lm_head=w4 or 'layers.*.mlp.down_proj=w8'; may be repeated."
     ),
+]
+Algorithms = Annotated[
+    str | None,
+    typer.Option(help="What quantises the weights, such as rotate,gptq; see `modelc targets`."),
+]
+AlgorithmOption = Annotated[
+    list[str] | None,
+    typer.Option(help="ALGORITHM.OPTION=VALUE, such as gptq.damping=0.01; may be repeated."),
 ]
 Attention = Annotated[
     str | None, typer.Option(help="sha (a branch for each head) or grouped; default: sha.")
@@ -59,6 +74,21 @@ Gguf = Annotated[
 ]
 CalibrationText = Annotated[
     Path | None, typer.Option(help="UTF-8 text that ranges are gathered on.")
+]
+CalibrationData = Annotated[
+    Path | None,
+    typer.Option(help="Samples in place of the text: JSON lines, .npz, or QNN's input list."),
+]
+CalibrationSamples = Annotated[int | None, typer.Option(help="Sequences to calibrate on.")]
+CalibrationLength = Annotated[
+    int | None, typer.Option("--calibration-sequence-length", help="Tokens in each of them.")
+]
+CalibrationObserver = Annotated[
+    str | None,
+    typer.Option(help="min-max (default), moving-average, percentile, entropy or mse."),
+]
+CalibrationPercentile = Annotated[
+    float | None, typer.Option(help="Percent of the values that the observer percentile keeps.")
 ]
 VerifyText = Annotated[
     Path | None, typer.Option(help="UTF-8 text that the bundle is compared with float on.")

@@ -22,11 +22,14 @@ OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "target": options.Target,
         "quant": options.Quant,
+        "budget": options.Budget,
         "context_length": options.ContextLength,
         "ar": options.Ar,
         "splits": options.Splits,
         "attention": options.Attention,
         "kv_bits": options.KvBits,
+        "algorithms": options.Algorithms,
+        "algorithm_option": options.AlgorithmOption,
         "override": options.Override,
         "encodings": options.Encodings,
         "format": options.Format,
@@ -34,12 +37,19 @@ OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
         "memory_limit": options.MemoryLimit,
         "gguf": options.Gguf,
         "calibration_text": options.CalibrationText,
+        "calibration_data": options.CalibrationData,
+        "calibration_samples": options.CalibrationSamples,
+        "calibration_sequence_length": options.CalibrationLength,
+        "calibration_observer": options.CalibrationObserver,
+        "calibration_percentile": options.CalibrationPercentile,
         "verify_text": options.VerifyText,
         "keep_twins": options.KeepTwins,
     }
 )
+CALIBRATION: Final = tuple(name for name in OPTIONS if name.startswith("calibration_"))
 _FLAGS: Final = ("keep_twins",)
-_NAMES: Final = {"override": "overrides"}  # where a recipe calls it otherwise
+# Where a recipe calls it otherwise.
+_NAMES: Final = {"override": "overrides", "algorithm_option": "algorithm_options"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,10 @@ class RecipeOptions:
         unset = (None, False)
         given = {n: value for n, value in self.given.items() if not any(value is u for u in unset)}
         if "override" in given:
-            given["override"] = _overrides(given["override"])
+            given["override"] = _pairs("override", "MODULE=KIND", given["override"])
+        if "algorithm_option" in given:
+            pairs = _pairs("algorithm-option", "ALGORITHM.OPTION=VALUE", given["algorithm_option"])
+            given["algorithm_option"] = {name: _value(text) for name, text in pairs.items()}
         named = {_NAMES.get(name, name): value for name, value in given.items()}
         return make_recipe(self.file, named)
 
@@ -102,10 +115,24 @@ def _option(name: str, annotation: Any, flag: bool = False) -> inspect.Parameter
     return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
-def _overrides(texts: Sequence[str]) -> dict[str, str]:
+def _pairs(option: str, form: str, texts: Sequence[str]) -> dict[str, str]:
     from modelc.errors import BadInput
 
     pairs = [text.partition("=") for text in texts]
-    if wrong := [pattern for pattern, sign, kind in pairs if not (pattern and sign and kind)]:
-        raise BadInput(f"--override {wrong[0]} is not MODULE=KIND", hint="such as lm_head=w4")
-    return {pattern: kind for pattern, _, kind in pairs}
+    if wrong := [name for name, sign, value in pairs if not (name and sign and value)]:
+        raise BadInput(f"--{option} {wrong[0]} is not {form}", hint=_SUCH_AS[option])
+    return {name: value for name, _, value in pairs}
+
+
+_SUCH_AS: Final = {"override": "such as lm_head=w4", "algorithm-option": "such as gptq.damping=0.1"}
+
+
+def _value(text: str) -> bool | int | float | str:
+    """A number or a truth value as TOML writes it; any other text is itself."""
+    import tomllib
+
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float | str) else text

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelc.ir.coded import CodedMatrix
+
 
 @dataclass(frozen=True)
 class StoredTensor:
@@ -39,3 +41,11 @@ class Description:
     kind: str
     metadata: Mapping[str, Any]
     tensors: tuple[StoredTensor, ...]
+
+
+def listed(name: str, matrix: CodedMatrix) -> StoredTensor:
+    """Return a quantised weight as one tensor, whose format says how its codes lie and what they
+    are."""
+    shape, size = matrix.shape, sum(part.size for _, part in matrix.parts)
+    format = f"{matrix.what} ({matrix.format})"
+    return StoredTensor(name, matrix.path, format, shape, matrix.offset, size)

@@ -10,6 +10,7 @@ from typing import Final
 from modelc.decoder.config import DecoderConfig
 from modelc.errors import BadInput, Where
 from modelc.frontends.stored import StoredTensor
+from modelc.ir.coded import CodedMatrix
 from modelc.ir.stored import BLOCKS, StoredMatrix
 
 # Modules whose rows are those of several canonical ones, in this order (phi3).
@@ -20,7 +21,7 @@ FUSED: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def place_weights(
-    tensors: Mapping[str, StoredTensor],
+    tensors: Mapping[str, StoredTensor | CodedMatrix],
     config: DecoderConfig,
     *,
     permuted: bool = False,
@@ -29,7 +30,8 @@ def place_weights(
     """Return the canonical weights.
 
     Args:
-        tensors: by Hugging Face's name ("model.layers.0.self_attn.qkv_proj.weight").
+        tensors: by Hugging Face's name ("model.layers.0.self_attn.qkv_proj.weight"); quantised
+            ones are put together already.
         permuted: the rows of q and k (and their biases) are interleaved as llama.cpp does.
         norm_add: added to every norm's weight.
 
@@ -39,7 +41,7 @@ def place_weights(
     """
     weights: dict[str, StoredMatrix] = {}
     for name, tensor in tensors.items():
-        stored = _matrix(tensor)
+        stored = tensor if isinstance(tensor, CodedMatrix) else _matrix(tensor)
         if name.endswith("norm.weight"):
             stored = replace(stored, add=norm_add)
         if permuted and ".q_proj." in name:
@@ -49,7 +51,7 @@ def place_weights(
         parts = _parts(name, stored, config)
         if weights.keys() & parts.keys():
             raise BadInput(
-                f"tensor {tensor.name!r} holds rows that another tensor has",
+                f"tensor {name!r} holds rows that another tensor has",
                 where=Where(path=str(tensor.path)),
                 hint="a weight is either fused with others, or stands alone",
             )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 Arrays = Mapping[str, np.ndarray]
 
 
-def save_arrays(path: Path, arrays: Arrays) -> None:
+def save_arrays(path: Path | IO[bytes], arrays: Arrays) -> None:
     """Write arrays by name, uncompressed."""
     np.savez(path, **arrays)  # type: ignore[arg-type]  # NumPy's types take one for a flag
 
@@ -21,7 +22,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: saved[name] for name in saved.files}
 
 
-def save_sequence(path: Path, sequence: Sequence[Arrays]) -> None:
+def save_sequence(path: Path | IO[bytes], sequence: Sequence[Arrays]) -> None:
     """Write sets of arrays, each array as "index/name"."""
     save_arrays(
         path, {f"{i}/{name}": a for i, row in enumerate(sequence) for name, a in row.items()}

@@ -3,7 +3,7 @@ checkpoints that came quantised."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelc.errors import BadInput, Where
+from modelc.ir.layouts.awq import as_awq
+from modelc.ir.layouts.bitsandbytes import as_int8, as_table
+from modelc.ir.layouts.gptq import as_gptq, as_gptq_v2
+from modelc.ir.layouts.layout import Layout, Rows
+from modelc.ir.layouts.packed_rows import as_packed_rows
+from modelc.ir.layouts.rows import as_bits, as_rows
 from modelc.ir.packing.coded_rows import CodedRows, dequantise_rows
 from modelc.ir.packing.kinds import Form, IntegerForm
 from modelc.ir.stored import StoredMatrix, mapped
@@ -26,10 +32,19 @@ STORED_TYPES: Final = frozenset(
 )  # fmt: skip
 """What `StoredArray.dtype` may be."""
 
-_BYTES: Final = IntegerForm(8)
+LAYOUTS: Final[Mapping[str, Layout]] = {
+    "rows": as_rows,
+    "bits": as_bits,
+    "gptq": as_gptq,
+    "gptq_v2": as_gptq_v2,
+    "awq": as_awq,
+    "packed_rows": as_packed_rows,
+    "bnb_table": as_table,
+    "bnb_int8": as_int8,
+}
+"""How codes lie: name -> what makes `CodedRows` of them."""
 
-Rows = slice | NDArray[np.integer[Any]]
-"""Which output channels."""
+_BYTES: Final = IntegerForm(8)
 
 
 @dataclass(frozen=True)
@@ -66,11 +81,12 @@ class CodedMatrix(StoredMatrix):
         path, offset: of the codes.
         format: a key of `LAYOUTS`.
         shape: [outputs, inputs].
-        form: of the codes.
+        form: of the codes. None: they are numbers of a table, which is no form that a target
+            has. Where inputs are out of their groups' order, each is a block of its own.
         parts: name -> array, as the layout wants them; `codes` is one.
     """
 
-    form: Form = _BYTES
+    form: Form | None = _BYTES
     parts: tuple[tuple[str, StoredArray], ...] = ()
 
     def __post_init__(self) -> None:
@@ -84,15 +100,21 @@ class CodedMatrix(StoredMatrix):
         """On average."""
         return dict(self.parts)["codes"].size // self.shape[0]
 
+    @property
+    def what(self) -> str:
+        """Its codes, for people."""
+        return str(self.form) if self.form else "codes of a table"
+
     def blocks(self) -> np.ndarray:
         raise NotImplementedError("codes have no blocks: take `coded`")
 
     def coded(self, rows: Rows = slice(None)) -> CodedRows:
         """Return some of this weight's rows as they are; row 0 is the first of `self.rows`."""
+        arrays = {name: part.array() for name, part in self.parts}
+        height, columns = self.shape
         if self.rows:
-            every = np.arange(*self.rows)
-            rows = every[rows]
-        return LAYOUTS[self.format](self, rows)
+            rows = _inside(self.rows, rows)
+        return LAYOUTS[self.format](arrays, self.form, (height, columns), rows)
 
     def decode(self) -> np.ndarray:
         values = dequantise_rows(self.coded())
@@ -102,30 +124,9 @@ class CodedMatrix(StoredMatrix):
         return dequantise_rows(self.coded(rows))
 
 
-def _as_rows(matrix: CodedMatrix, rows: Rows) -> CodedRows:
-    """Parts as `CodedRows` has them; scales and zeros of a whole tensor may have one row."""
-    arrays = {name: part.array() for name, part in matrix.parts}
-    taken = {name: _taken(array, rows, matrix.shape[0]) for name, array in arrays.items()}
-    return CodedRows(**taken, block=matrix.form.block)
-
-
-def _as_nibbles(matrix: CodedMatrix, rows: Rows) -> CodedRows:
-    """The same, but two codes of up to four bits to a byte, the first one in its low half."""
-    packed = _as_rows(matrix, rows)
-    low, high = packed.codes & 0xF, packed.codes >> 4
-    codes = np.stack([low, high], axis=-1).reshape(len(low), -1)
-    if packed.zeros is None:
-        codes = ((codes ^ 8) - np.uint8(8)).view(np.int8)
-    return CodedRows(codes, packed.scales, packed.multiples, packed.zeros, packed.block)
-
-
-def _taken(array: NDArray[Any], rows: Rows, height: int) -> NDArray[Any]:
-    if len(array) == 1 < height:
-        array = np.broadcast_to(array, (height, *array.shape[1:]))
-    return array[rows]
-
-
-LAYOUTS: Final[Mapping[str, Callable[[CodedMatrix, Rows], CodedRows]]] = {
-    "rows": _as_rows,
-    "nibbles": _as_nibbles,
-}
+def _inside(part: tuple[int, int], rows: Rows) -> Rows:
+    """Return rows of a part of a matrix as rows of the matrix."""
+    if isinstance(rows, slice):
+        first, last, _ = rows.indices(part[1] - part[0])
+        return slice(part[0] + first, part[0] + last)
+    return rows + part[0]

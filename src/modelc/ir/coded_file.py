@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelc.ir.coded import CodedMatrix, StoredArray
+from modelc.ir.packing.bits import pack_bits
 from modelc.ir.packing.coded_rows import PARTS, CodedRows
-from modelc.ir.packing.kinds import Form, IntegerForm
+from modelc.ir.packing.kinds import FloatForm, Form
 from modelc.ir.stored import StoredMatrix
 
 _FLOATS: Final = {"float32": "F32", "float16": "F16"}
+
+_PACKED: Final = "packed"
 
 Written = tuple[CodedRows, Form] | NDArray[np.floating[Any]]
 """A matrix's codes and their form, or float32 or float16."""
@@ -46,15 +50,14 @@ def place_written(
 
 
 def _stored(coded: CodedRows, form: Form) -> dict[str, NDArray[Any]]:
-    arrays = {part: getattr(coded, part) for part in PARTS}
-    if _in_nibbles(form):
-        low, high = (coded.codes[:, half::2].view(np.uint8) & 0xF for half in (0, 1))
-        arrays["codes"] = low | (high << 4)
-    elif arrays["codes"].dtype.kind not in "iu":  # small floats: safetensors has no name for all
-        arrays["codes"] = arrays["codes"].view(np.uint8)
-    return {
-        part: np.ascontiguousarray(array) for part, array in arrays.items() if array is not None
-    }
+    """Return arrays by part; codes whose rows fill whole bytes are `packed` without gaps."""
+    arrays = {part: array for part in PARTS if (array := getattr(coded, part)) is not None}
+    if form.bits < 8 and coded.codes.shape[1] * form.bits % 8 == 0:
+        bits = arrays.pop("codes").view(np.uint8) & np.uint8((1 << form.bits) - 1)
+        arrays[_PACKED] = pack_bits(bits, form.bits)
+    elif isinstance(form, FloatForm):  # safetensors has no name for all of them
+        arrays["codes"] = coded.codes.view(np.uint8)
+    return {part: np.ascontiguousarray(array) for part, array in arrays.items()}
 
 
 def _placed(
@@ -63,21 +66,17 @@ def _placed(
     if form is None:
         array = tensors[name]
         return StoredMatrix(path, array.offset, _FLOATS[array.dtype], array.shape)
-    parts = {part: tensors[f"{name}.{part}"] for part in PARTS if f"{name}.{part}" in tensors}
-    codes = parts["codes"]
-    nibbles = _in_nibbles(form)
-    if not isinstance(form, IntegerForm):
-        parts["codes"] = StoredArray(path, codes.offset, form.array_type.name, codes.shape)
-    shape = (codes.shape[0], codes.shape[1] * (2 if nibbles else 1))
+    packed = tensors.get(f"{name}.{_PACKED}")
+    codes = packed or tensors[f"{name}.codes"]
+    rows, width = codes.shape
+    if isinstance(form, FloatForm) and not packed:
+        codes = replace(codes, dtype=form.array_type.name)
+    others = ((part, tensors.get(f"{name}.{part}")) for part in PARTS if part != "codes")
     return CodedMatrix(
         path,
         codes.offset,
-        "nibbles" if nibbles else "rows",
-        shape,
+        "bits" if packed else "rows",
+        (rows, width * 8 // form.bits if packed else width),
         form=form,
-        parts=tuple(parts.items()),
+        parts=(("codes", codes), *((part, array) for part, array in others if array)),
     )
-
-
-def _in_nibbles(form: Form) -> bool:
-    return isinstance(form, IntegerForm) and form.bits <= 4

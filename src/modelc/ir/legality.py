@@ -21,7 +21,8 @@ _LOGIC = {"And", "Or", "Not", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"
 _COMPOSITE = {"Attention", "RotaryEmbedding", "RMSNormalization"}
 _BASE = _ELEMENTWISE | _SHAPING | _LOGIC | {"MatMul", "Constant"}
 _EXPANDED = _BASE | {"Softmax", "RMSNormalization"}
-_ROUNDING = {"Abs", "DequantizeLinear", "Max", "QuantizeLinear", "ReduceMax", "Round"}
+_DYNAMIC = {"Abs", "Max", "ReduceMax", "Round"}
+_ROUNDING = _DYNAMIC | {"DequantizeLinear", "Pad", "QuantizeLinear"}
 # Static: no shape is computed, and the mask comes from outside.
 _HTP = {
     "Add", "Concat", "Div", "Gather", "Gelu", "MatMul", "Mul", "RMSNormalization", "Reshape",
@@ -33,7 +34,9 @@ LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
     "expanded": {"": frozenset(_EXPANDED)},
     "simulated": {"": frozenset(_EXPANDED | _ROUNDING)},
     "cpu": {
-        "": frozenset(_BASE | _COMPOSITE | {"ReduceSum", "SimplifiedLayerNormalization"}),
+        "": frozenset(
+            _BASE | _COMPOSITE | _DYNAMIC | {"ReduceSum", "SimplifiedLayerNormalization"}
+        ),
         "com.microsoft": frozenset(
             {
                 "GatherBlockQuantized", "GroupQueryAttention", "MatMulNBits",

@@ -101,7 +101,8 @@ def _entries(source: StoredMatrix, roots: Sequence[Path]) -> dict[str, Any]:
         "add": source.add,
     }
     if isinstance(source, CodedMatrix):
-        entries["form"] = {"kind": type(source.form).__name__, **asdict(source.form)}
+        form = source.form
+        entries["form"] = form and {"kind": type(form).__name__, **asdict(form)}
         entries["parts"] = {
             name: {
                 **_place(part.path, roots),
@@ -142,10 +143,10 @@ def _source(tensor: onnx.TensorProto, roots: Sequence[Path]) -> StoredMatrix:
         raise ValueError(f"{tensor.name} has sizes that are no sizes: {counts}")
     fields |= {"shape": tuple(shape), "rows": tuple(rows) if rows else None}
     if "parts" in fields:
-        parts = fields.pop("parts").items()
+        parts = dict(fields.pop("parts")).items()
         arrays = tuple((name, _array(row, roots, tensor.name)) for name, row in parts)
-        kind = fields.pop("form")
-        form = _FORMS[kind.pop("kind")](**kind)
+        kind = dict(fields.pop("form") or {})
+        form = _FORMS[kind.pop("kind")](**kind) if kind else None
         source: StoredMatrix = CodedMatrix(path, format=format, form=form, parts=arrays, **fields)
     elif format in BLOCKS:
         source = StoredMatrix(path, format=format, **fields)

@@ -28,6 +28,13 @@ PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     # The expanded graph, on which ranges are gathered.
     "expanded": ("modelc.passes.expand:ExpandComposites",),
+    # The expanded graph as a scheme stores it, run in floats.
+    "simulated": (
+        "modelc.passes.expand:ExpandComposites",
+        "modelc.passes.simulate:Simulate",
+    ),
+    # What it computes with weights as they are, beside it.
+    "exact": ("modelc.passes.add_exact:AddExact",),
     "htp-float": _HTP_FLOAT,
     # What a part with layers goes through between these two.
     "htp-sha": ("modelc.passes.htp.mha_to_sha:MhaToSha",),

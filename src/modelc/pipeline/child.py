@@ -47,6 +47,7 @@ def _run(job: dict[str, Any], channel: TextIO) -> float:
         sources={name: Path(path) for name, path in job["sources"].items()},
         out=out,
         scratch=Path(job["scratch"]),
+        partial=Path(job["partial"]),
         progress=lambda fraction, message: _say(channel, {"progress": [fraction, message]}),
         log=lambda line: _say(channel, {"log": line}),
     )

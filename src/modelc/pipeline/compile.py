@@ -11,14 +11,22 @@ from typing import Any
 
 from modelc.bundle.write import check_destination, write_bundle
 from modelc.errors import BadInput, BelowThreshold, Where
+from modelc.pipeline.auto import choose_kinds, first_plan, is_auto
+from modelc.pipeline.auto_job import base_recipe
 from modelc.pipeline.events import Events, StepResult, ignore
 from modelc.pipeline.execute import execute
 from modelc.pipeline.explain import Reason, explain
 from modelc.pipeline.job import Job, make_job
 from modelc.pipeline.limits import Limits
 from modelc.pipeline.memory import PeakMemory
-from modelc.pipeline.plans import check_requirements, describe, draft_bundle, make_plan
-from modelc.pipeline.recipe import Recipe
+from modelc.pipeline.plans import (
+    check_requirements,
+    describe,
+    describe_steps,
+    draft_bundle,
+    make_plan,
+)
+from modelc.pipeline.recipe import AUTO, Recipe
 from modelc.pipeline.sources import Sources
 from modelc.pipeline.steps import IR, VERIFICATION
 from modelc.pipeline.store import Store
@@ -31,6 +39,7 @@ class CompileReport:
     Attributes:
         bundle: None if verification failed, so that none was written.
         verification: the JSON form of the verification.
+        search: what a search for kinds of weights did, None if there was none.
         seconds: wall time in all.
         peak_mb: of this process and its children together, MB (2**20 bytes); pages that two of
             them share count twice.
@@ -42,6 +51,7 @@ class CompileReport:
     seconds: float
     peak_mb: float
     verification: dict[str, Any]
+    search: dict[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the JSON form that scripts rely on."""
@@ -61,6 +71,7 @@ class CompileReport:
             "seconds": round(self.seconds, 3),
             "peak_mb": round(self.peak_mb, 1),
             "verify": self.verification,
+            **({AUTO: self.search} if self.search else {}),
         }
 
 
@@ -75,38 +86,45 @@ def compile_source(
 ) -> CompileReport:
     """Compile a source as the recipe says; the bundle is at `output` or beside the caller.
 
+    Where the recipe has a budget in place of a scheme, the kinds of weights are searched for first.
+
     Raises:
         BelowThreshold: the result is too far from the float model; nothing is written. Its
             `report` is what this would have returned.
-        ModelcError: see `execute` and `write_bundle`.
+        ModelcError: see `execute`, `choose_kinds` and `write_bundle`.
     """
     start = time.perf_counter()
-    job = make_job(source, recipe)
+    is_search = is_auto(recipe)
+    job = make_job(source, base_recipe(recipe) if is_search else recipe)
     check_requirements(job)
-    destination = output or Path(default_output(job))
+    destination = output or Path(default_output(job, AUTO if is_search else job.scheme.name))
     check_destination(destination)
     if dump_ir is not None:
         copy_ir((), dump_ir)  # now, rather than after the work, if it can't be written
     store = store or Store()
     with store.in_use(), PeakMemory() as memory:
-        keep = dump_ir is not None
-        results = execute(
-            make_plan(job), store, job.sources, events, limits=_limits(job), keep=keep
-        )
+        keep, limits = dump_ir is not None, _limits(job)
+        choice = choose_kinds(source, recipe, store, events, limits) if is_search else None
+        if choice:
+            job = make_job(source, choice.recipe)
+        searched = choice.document() if choice else None
+        results = execute(make_plan(job), store, job.sources, events, limits=limits, keep=keep)
         if dump_ir is not None:
             copy_ir(results, dump_ir)
         verified = next(result for result in results if result.name == "verify")
         verification = json.loads((verified.path / VERIFICATION).read_text())
         if verification["passed"]:
-            draft = draft_bundle(job, results, Sources(store, job.sources))
+            told = {AUTO: searched} if searched else {}
+            draft = draft_bundle(job, results, Sources(store, job.sources), told)
             write_bundle(destination, draft)
     report = CompileReport(
         bundle=destination if verification["passed"] else None,
         recipe=job.recipe,
-        steps=tuple(results),
+        steps=(*(choice.results if choice else ()), *results),
         seconds=time.perf_counter() - start,
         peak_mb=memory.mb,
         verification=verification,
+        search=searched,
     )
     if report.bundle is None:
         raise _below_threshold(report)
@@ -114,7 +132,11 @@ def compile_source(
 
 
 def describe_source(source: Path, recipe: Recipe) -> dict[str, Any]:
-    """Return what `compile_source` would do: its stages and steps, as plain values."""
+    """Return what `compile_source` would do: its stages and steps, as plain values; of a search
+    for kinds of weights its first steps, by which the others go."""
+    if is_auto(recipe):
+        _, plan = first_plan(source, recipe)
+        return {"stages": [], "steps": describe_steps(plan)}
     job = make_job(source, recipe)
     return describe(job, make_plan(job))
 
@@ -125,15 +147,19 @@ def _limits(job: Job) -> Limits:
 
 
 def explain_source(source: Path, recipe: Recipe, store: Store | None = None) -> list[Reason]:
-    """Say for each step whether it would run, and why."""
-    job = make_job(source, recipe)
-    return explain(make_plan(job), store or Store(), job.sources)
+    """Say for each step whether it would run, and why; of a search as `describe_source`."""
+    if is_auto(recipe):
+        job, plan = first_plan(source, recipe)
+    else:
+        job = make_job(source, recipe)
+        plan = make_plan(job)
+    return explain(plan, store or Store(), job.sources)
 
 
-def default_output(job: Job) -> str:
+def default_output(job: Job, scheme: str) -> str:
     """Return the bundle's name when none is given: model-target-scheme."""
     stem = job.source.resolve().name.removesuffix(".gguf")
-    return f"{stem}-{job.target.name}-{job.scheme.name}.modelc"
+    return f"{stem}-{job.target.name}-{scheme}.modelc"
 
 
 def copy_ir(results: Sequence[StepResult], directory: Path) -> None:

@@ -11,6 +11,7 @@ from modelc.bundle.write import FromFile
 from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.family import Contents
 from modelc.pipeline.job import Job
+from modelc.pipeline.plan_codes import codes_step
 from modelc.pipeline.plan_sdk import SCRIPT_STEP, sdk_release, uses_sdk
 from modelc.pipeline.recipe import Format
 from modelc.pipeline.steps_binaries import INFO, PROOF
@@ -32,6 +33,7 @@ def ships(job: Job) -> tuple[str, ...]:
         steps += [f"twin.{name}" for place in plan.layout.places for name in plan.graphs(place)]
     if uses_sdk(job):
         steps.append(SCRIPT_STEP)
+    steps += [step.name for step in codes_step(job, plan)]
     return ("describe_binaries", "attention", *(("encodings",) if plan.quantised else ()), *steps)
 
 

@@ -11,6 +11,7 @@ from modelc.decoder.config import DecoderConfig, DecoderModel
 from modelc.decoder.parts import DecoderPart
 from modelc.errors import BadInput, Where
 from modelc.frontends import read_model
+from modelc.ir.coded import CodedMatrix
 from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
 from modelc.pipeline.choose_parts import Choice, asked_parts, choose_parts
 from modelc.pipeline.free_memory import free_memory
@@ -36,6 +37,7 @@ class DecoderJob:
     """What the steps of a Snapdragon decoder are planned from.
 
     Attributes:
+        has_codes: the source came quantised.
         kinds: module -> kind of its weights; empty for float schemes.
         kv: type of the KV cache.
         canonical_length: context that the canonical graph is built for: the same for all context
@@ -45,6 +47,7 @@ class DecoderJob:
     config: DecoderConfig
     chipset: Chipset
     quantised: bool
+    has_codes: bool
     kinds: Mapping[str, str]
     kv: str
     sizes: Sizes
@@ -106,6 +109,7 @@ def decoder_job(job: Job) -> DecoderJob:
         config=config,
         chipset=chipset,
         quantised=quantised,
+        has_codes=any(isinstance(one, CodedMatrix) for one in model.weights.values()),
         kinds=kinds,
         kv=kv,
         sizes=sizes,

@@ -8,26 +8,43 @@ from typing import Any, Final
 
 from modelc.bundle.manifest import Graph, Tensor
 from modelc.bundle.write import FromFile
+from modelc.frontends import read_model
 from modelc.pipeline.family import Contents, Family
 from modelc.pipeline.job import Job
+from modelc.pipeline.module_kinds import matrix_shapes, most_and_others
+from modelc.pipeline.plan_weights import weights_input, weights_step
 from modelc.pipeline.step import SOURCE, Step, StepContext
 from modelc.pipeline.steps import IR
 from modelc.pipeline.store import Entry
+from modelc.quant.overrides import weight_kinds
 
 MODEL: Final = "model.onnx"
 
 
 def _steps(job: Job) -> tuple[Step, ...]:
+    kinds = _kinds(job)
+    coded = {"weights": "kinds", "kinds": most_and_others(kinds)}
     return (
+        *weights_step(job, kinds, {}),
         Step(
             "lower",
             "modelc.pipeline.family_cpu:lower",
-            options={"weights": job.scheme.weights, "gguf": job.recipe.gguf},
-            inputs=("canonical",),
+            options={
+                **(coded if kinds else {"weights": job.scheme.weights}),
+                "gguf": job.recipe.gguf,
+                "activations": job.scheme.activations,
+            },
+            inputs=("canonical", *weights_input(job)),
             reads=(SOURCE,),
             tools=("onnx", "onnx-ir"),
         ),
     )
+
+
+def _kinds(job: Job) -> dict[str, str]:
+    """Return the kind of each module's weights, by the scheme and the overrides; none for schemes
+    of another sort."""
+    return weight_kinds(matrix_shapes(read_model(job.source)), job.scheme, job.recipe.overrides)
 
 
 def lower(context: StepContext) -> None:

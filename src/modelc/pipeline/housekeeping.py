@@ -60,7 +60,8 @@ def prune_store(
     everything: bool = False,
 ) -> Pruned:
     """Remove entries that were not used for so long, or the least recently used until the rest
-    fits, or all; and always damaged ones, and what killed processes left.
+    fits, or all; and always damaged ones, and what is left of steps that
+    did not end.
 
     Raises:
         ModelcError: a compile is using the store.
@@ -73,7 +74,8 @@ def prune_store(
                 where=Where(path=str(store.root)),
                 hint="prune when they are done",
             )
-        for name in ("staging", "damaged", "logs", *(("latest", "digests") if everything else ())):
+        always, history = ("staging", "partial", "damaged", "logs"), ("latest", "digests")
+        for name in (*always, *(history if everything else ())):
             size += _empty(store.root / name)
         for entry in _outdated(list_store(store), older_than_s, max_bytes, everything):
             size += _remove(store, entry.key)

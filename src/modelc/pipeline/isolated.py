@@ -63,6 +63,7 @@ def _job(step: Step, context: StepContext) -> dict[str, Any]:
         "sources": {name: str(path.absolute()) for name, path in context.sources.items()},
         "out": str(context.out),
         "scratch": str(context.scratch),
+        "partial": str(context.partial),
         "space_hint": SPACE_HINT,
     }
 

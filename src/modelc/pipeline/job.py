@@ -10,9 +10,15 @@ from typing import Final
 
 from modelc.errors import BadInput
 from modelc.frontends import detect
-from modelc.pipeline.recipe import Calibration, Recipe
+from modelc.frontends.huggingface.source import stored_codes
+from modelc.ir.packing.kinds import KINDS
+from modelc.pipeline.recipe import AUTO, Calibration, Recipe
 from modelc.pipeline.step import SOURCE
+from modelc.quant.algorithms.layer import Algorithm
+from modelc.quant.algorithms.table import choose_algorithms
+from modelc.quant.aliases import ALIASES
 from modelc.quant.schemes import Scheme, default_scheme, find_scheme
+from modelc.quant.stored_scheme import stored_scheme
 from modelc.targets.find import Target, find_target
 
 # Options that only some families have a use for; elsewhere they are refused, not ignored.
@@ -20,14 +26,15 @@ _ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
     "gguf": ("cpu",),
     **dict.fromkeys(
         (
-            "ar", "attention", "calibration", "encodings", "format", "keep_twins", "kv_bits",
-            "memory_limit", "overrides", "splits", "toolchain",
+            "ar", "attention", "encodings", "format", "keep_twins", "kv_bits",
+            "memory_limit", "splits", "toolchain",
         ),
         ("snapdragon",),
     ),
 }  # fmt: skip
 
 CALIBRATION_TEXT: Final = "calibration_text"
+CALIBRATION_DATA: Final = "calibration_data"
 VERIFY_TEXT: Final = "verify_text"
 ENCODINGS_FILE: Final = "encodings"
 
@@ -55,23 +62,67 @@ def make_job(source: Path, recipe: Recipe) -> Job:
         BadInput: no such source, target or scheme, or they don't go together.
     """
     kind = detect(source)
+    _refuse_search(recipe)
     target = find_target(recipe.target)
-    scheme = find_scheme(recipe.quant or default_scheme(target.family, kind), target.family)
+    recipe = _with_own_algorithms(recipe)
+    scheme = find_scheme(recipe.quant or _default(source, kind, target), target.family)
     target.check_scheme(scheme.name)
     _refuse_useless(recipe, target)
+    _check_algorithms(recipe, scheme)
     _check_calibration(recipe, scheme)
     _check_blocks(kind, scheme, recipe)
     _check_lengths(recipe, target)
     sources = {
         SOURCE: source,
         # Two texts: what ranges were gathered on would flatter the result.
-        CALIBRATION_TEXT: recipe.calibration.text or _carried("calibration.txt"),
+        calibration_source(recipe): _calibration_file(recipe),
         VERIFY_TEXT: recipe.verify.text or _carried("verify.txt"),
     }
     if recipe.encodings:
         sources[ENCODINGS_FILE] = recipe.encodings
     resolved = recipe.model_copy(update={"target": target.name, "quant": scheme.name})
     return Job(source, resolved, target, scheme, sources)
+
+
+def _refuse_search(recipe: Recipe) -> None:
+    if recipe.quant == AUTO:
+        raise BadInput(
+            "--quant auto is no scheme but a search, which compile makes",
+            hint="use a scheme, or the recipe.toml of a bundle that was compiled so",
+        )
+    if recipe.budget is not None:
+        raise BadInput(
+            f"the scheme {recipe.quant or 'by default'} has no use for the option budget",
+            hint="use --quant auto, or leave it out",
+        )
+
+
+def _default(source: Path, kind: str, target: Target) -> str:
+    """Return the scheme used when none is asked for: one that keeps the codes of a folder that
+    came quantised, if there is one."""
+    codes = stored_codes(source) if kind == "huggingface" else {}
+    chipset = target.chipset
+    htp_arch = int(chipset.htp_arch.removeprefix("v")) if chipset and chipset.has_htp else None
+    kept = stored_scheme(codes.values(), target.family, htp_arch)
+    return kept or default_scheme(target.family, kind)
+
+
+def _with_own_algorithms(recipe: Recipe) -> Recipe:
+    """Return the recipe with the algorithms that its scheme's name stands for, if it has none."""
+    alias = ALIASES.get(recipe.quant or "")
+    if alias is None or recipe.algorithms:
+        return recipe
+    return recipe.model_copy(update={"algorithms": alias.algorithms})
+
+
+def calibration_source(recipe: Recipe) -> str:
+    """Return the name under which the steps read what ranges are gathered on."""
+    return CALIBRATION_TEXT if recipe.calibration.data is None else CALIBRATION_DATA
+
+
+def _calibration_file(recipe: Recipe) -> Path:
+    given = recipe.calibration
+    return given.data or given.text or _carried("calibration.txt")
 
 
 def _carried(name: str) -> Path:
@@ -94,20 +145,47 @@ def _refuse_useless(recipe: Recipe, target: Target) -> None:
         )
 
 
+def _check_algorithms(recipe: Recipe, scheme: Scheme) -> None:
+    if not recipe.algorithms:
+        if recipe.algorithm_options:
+            raise BadInput("there are options of algorithms, but no algorithms")
+        return
+    if scheme.weights not in KINDS:
+        raise BadInput(
+            f"the scheme {scheme.name} leaves weights as its kernels want them: no use for the "
+            "option algorithms",
+            hint="use a scheme with a kind of weights, such as w4_b32 or w4a16",
+        )
+    if recipe.encodings is not None:
+        raise BadInput(
+            "--encodings bring the scales of the weights: no use for the option algorithms",
+            hint="leave one of them out",
+        )
+    _algorithms(recipe)
+
+
+def _algorithms(recipe: Recipe) -> tuple[Algorithm, ...]:
+    if not recipe.algorithms:
+        return ()
+    return choose_algorithms(recipe.algorithms, recipe.algorithm_options)
+
+
 def _check_calibration(recipe: Recipe, scheme: Scheme) -> None:
-    # The text is of use anyway: compiled parts are tried on it.
-    given = recipe.calibration.model_copy(update={"text": None})
-    if given == Calibration():
+    # On a Snapdragon its samples are of use anyway: compiled parts are tried on them.
+    given = recipe.calibration
+    if "snapdragon" in scheme.families:
+        given = given.model_copy(update={"text": None, "data": None})
+    if given == Calibration() or any(each.needs_inputs for each in _algorithms(recipe)):
         return
     reason = ""
-    if scheme.activations == "float":
-        reason = f"the scheme {scheme.name} has floats for activations"
+    if not scheme.is_calibrated:
+        reason = f"the scheme {scheme.name} has no ranges of activations"
     elif recipe.encodings is not None:
         reason = "--encodings are used instead of calibrating"
     if reason:
         raise BadInput(
             f"{reason}: no use for the option calibration",
-            hint="leave samples and sequence_length out",
+            hint="leave out how to calibrate: samples, sequence_length, observer",
         )
 
 

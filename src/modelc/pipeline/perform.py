@@ -106,7 +106,7 @@ class Performance:
             )
         with self.store.staging(key) as staged:
             start = time.perf_counter()
-            context = self._context(staged)
+            context = self._context(key, staged)
             try:
                 with space_needed(context.out, SPACE_HINT):
                     peak_mb = self._call(context, key)
@@ -128,7 +128,7 @@ class Performance:
                 error.add_note(f"in step {self.step.name}")
                 raise
 
-    def _context(self, staged: Path) -> StepContext:
+    def _context(self, key: str, staged: Path) -> StepContext:
         name = self.step.name
         return StepContext(
             inputs=self.inputs,
@@ -136,6 +136,7 @@ class Performance:
             sources={source: self.sources.paths[source] for source in self.step.reads},
             out=staged / "files",
             scratch=staged / "scratch",
+            partial=self.store.partial(key),
             progress=lambda fraction, message: self.events(StepProgress(name, fraction, message)),
             log=lambda line: self.events(StepLog(name, line)),
         )

@@ -17,6 +17,7 @@ from modelc.decoder.parts import DecoderPart
 from modelc.pipeline.decoder_job import DecoderJob, decoder_job
 from modelc.pipeline.job import ENCODINGS_FILE, Job, calibration_source
 from modelc.pipeline.layout import lengths_name
+from modelc.pipeline.plan_codes import codes_step
 from modelc.pipeline.plan_parts import part_steps
 from modelc.pipeline.plan_rules import TOOLS, chip, compiles, runs_float_model
 from modelc.pipeline.plan_sdk import script_step, uses_sdk
@@ -41,6 +42,7 @@ def snapdragon_steps(job: Job) -> tuple[Step, ...]:
     plan = decoder_job(job)
     return (
         *weights_step(job, plan.kinds, runs_float_model(plan)),
+        *codes_step(job, plan),
         _samples(job, plan),
         *(_calibration(job, plan) if plan.quantised else ()),
         *_graph_steps(job, plan),

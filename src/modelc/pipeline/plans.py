@@ -20,7 +20,13 @@ from modelc.pipeline.events import StepResult
 from modelc.pipeline.family import Family
 from modelc.pipeline.family_cpu import CPU
 from modelc.pipeline.family_snapdragon import SNAPDRAGON
-from modelc.pipeline.job import CALIBRATION_TEXT, ENCODINGS_FILE, VERIFY_TEXT, Job
+from modelc.pipeline.job import (
+    CALIBRATION_DATA,
+    CALIBRATION_TEXT,
+    ENCODINGS_FILE,
+    VERIFY_TEXT,
+    Job,
+)
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.report import REPORT, render_report
@@ -28,6 +34,8 @@ from modelc.pipeline.sources import Sources
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps import CONFIG, FACTS, VERIFICATION, VERIFICATION_DATA
 from modelc.pipeline.store import Entry
+from modelc.quant.samples import source_of
+from modelc.quant.samples.npz import rows_as_npz
 
 FAMILIES: Final[Mapping[str, Family]] = {"cpu": CPU, "snapdragon": SNAPDRAGON}
 RECIPE: Final = "recipe.toml"
@@ -84,12 +92,15 @@ def make_plan(job: Job) -> Plan:
     return Plan(job.target.name, steps, taken)
 
 
-def draft_bundle(job: Job, results: Sequence[StepResult], sources: Sources) -> Draft:
+def draft_bundle(
+    job: Job, results: Sequence[StepResult], sources: Sources, told: Mapping[str, Any]
+) -> Draft:
     """Return the bundle that a job's results make.
 
     Args:
         results: of all steps; transient ones may be gone.
         sources: the job's, with their digests.
+        told: settings of the manifest beside those of the model and the family.
     """
     family = FAMILIES[job.target.family]
     entries = {result.name: result.entry for result in results if result.entry}
@@ -100,7 +111,7 @@ def draft_bundle(job: Job, results: Sequence[StepResult], sources: Sources) -> D
     for result in results:
         tools |= result.fingerprint.tools
     resolved = job.recipe.model_copy(update=dict(contents.resolved))
-    recipe, texts = with_texts(resolved, sources)
+    recipe, texts = with_texts(resolved, sources, facts["vocab_size"])
     manifest = Manifest(
         target=job.target.name,
         runtime=job.target.family,
@@ -113,6 +124,7 @@ def draft_bundle(job: Job, results: Sequence[StepResult], sources: Sources) -> D
             **facts,
             **family.settings(job),
             **contents.settings,
+            **told,
         },
     )
     common: dict[str, FromFile | bytes] = {
@@ -129,20 +141,33 @@ def draft_bundle(job: Job, results: Sequence[StepResult], sources: Sources) -> D
     return Draft(manifest, {**everything, REPORT: report})
 
 
-def with_texts(recipe: Recipe, sources: Sources) -> tuple[Recipe, dict[str, FromFile]]:
-    """Return a recipe whose texts and encodings are files beside it, and these files: a bundle's
-    own recipe can be used again anywhere, and tells nothing of where it was made."""
+def with_texts(
+    recipe: Recipe, sources: Sources, vocabulary: int
+) -> tuple[Recipe, dict[str, FromFile | bytes]]:
+    """Return a recipe whose texts, data and encodings are files beside it, and these files: a
+    bundle's own recipe can be used again anywhere, and tells nothing of where it was made."""
     changes: dict[str, Any] = {}
-    files = {}
+    files: dict[str, FromFile | bytes] = {}
     if recipe.encodings is not None:
         files[IMPORTED] = _outside(recipe.encodings, sources, ENCODINGS_FILE)
         changes["encodings"] = Path(IMPORTED)
+    if recipe.calibration.data is not None:
+        name, files[name] = _data(recipe.calibration.data, sources, vocabulary)
+        changes["calibration"] = recipe.calibration.model_copy(update={"data": Path(name)})
     for name, source in (("calibration", CALIBRATION_TEXT), ("verify", VERIFY_TEXT)):
         section = getattr(recipe, name)
         if section.text is not None:
             files[f"{name}.txt"] = _outside(section.text, sources, source)
             changes[name] = section.model_copy(update={"text": Path(f"{name}.txt")})
     return recipe.model_copy(update=changes), files
+
+
+def _data(path: Path, sources: Sources, vocabulary: int) -> tuple[str, FromFile | bytes]:
+    """Return the name and contents of a copy of calibration data that needs no other file."""
+    source = source_of(path)
+    if source.files(path):
+        return "calibration.npz", rows_as_npz(source.read(path, vocabulary))
+    return f"calibration{source.suffix}", _outside(path, sources, CALIBRATION_DATA)
 
 
 def _outside(path: Path, sources: Sources, name: str) -> FromFile:
@@ -166,15 +191,17 @@ def stored(entry: Entry, name: str) -> FromFile:
 def describe(job: Job, plan: Plan) -> dict[str, Any]:
     """Return a plan as plain values, for `--dry-run`: the named stages of its family with the
     files that they take and make, and all its steps."""
-    return {
-        **FAMILIES[job.target.family].stages(job, plan),
-        "steps": [
-            {
-                "name": step.name,
-                "inputs": list(step.inputs),
-                "reads": list(step.reads),
-                "options": dict(step.options),
-            }
-            for step in plan.steps
-        ],
-    }
+    return {**FAMILIES[job.target.family].stages(job, plan), "steps": describe_steps(plan)}
+
+
+def describe_steps(plan: Plan) -> list[dict[str, Any]]:
+    """Return the steps of a plan as plain values."""
+    return [
+        {
+            "name": step.name,
+            "inputs": list(step.inputs),
+            "reads": list(step.reads),
+            "options": dict(step.options),
+        }
+        for step in plan.steps
+    ]

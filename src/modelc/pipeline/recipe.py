@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -16,11 +16,13 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from modelc.errors import BadInput, Where, nearest
 
 MAX_CONTEXT = 1 << 22
+AUTO: Final = "auto"
 
 Count = Annotated[int, Field(ge=1, le=MAX_CONTEXT)]
 Format = Literal["genie", "dlc", "ort", "aimet"]
@@ -33,17 +35,31 @@ class Section(BaseModel):
 
 
 class Calibration(Section):
-    """[calibration]: what activation ranges are gathered on.
+    """[calibration]: what activation ranges are gathered on, and how they are chosen.
 
     Attributes:
         text: UTF-8 file; None for the one that modelc carries.
+        data: samples in place of a text: JSON lines, .npz, or an input list of raw files.
         samples: sequences taken from it, evenly spread.
-        sequence_length: tokens in each.
+        sequence_length: tokens in each, at most.
+        observer: makes a range of what was seen of a tensor (`quant.observers`).
+        percentile: percent of the values that the observer of this name keeps; None for its own.
     """
 
     text: Path | None = None
+    data: Path | None = None
     samples: Count = 16
     sequence_length: Count = 256
+    observer: Literal["min-max", "moving-average", "percentile", "entropy", "mse"] = "min-max"
+    percentile: Annotated[float, Field(gt=0, le=100)] | None = None
+
+    @model_validator(mode="after")
+    def _together(self) -> Calibration:
+        if self.text is not None and self.data is not None:
+            raise ValueError("text and data, of which there can be one")
+        if self.percentile is not None and self.observer != "percentile":
+            raise ValueError(f"the observer {self.observer} has no use for a percentile")
+        return self
 
 
 class Verify(Section):
@@ -54,6 +70,7 @@ class Verify(Section):
         tokens: at most so many of its tokens; None for what suits the target (the HTP simulator
             is slow).
         min_sqnr_db, min_top1, max_perplexity_ratio: None for the scheme's own threshold.
+        max_kl_divergence: mean nats per token; None for any.
     """
 
     text: Path | None = None
@@ -61,6 +78,7 @@ class Verify(Section):
     min_sqnr_db: float | None = None
     min_top1: Annotated[float, Field(ge=0, le=1)] | None = None
     max_perplexity_ratio: Annotated[float, Field(gt=0)] | None = None
+    max_kl_divergence: Annotated[float, Field(gt=0)] | None = None
 
 
 def _split_commas(value: Any) -> Any:
@@ -88,7 +106,9 @@ class Recipe(Section):
 
     Attributes:
         target: "cpu" or a chipset.
-        quant: scheme; None for the target's default.
+        quant: scheme; None for the target's default; "auto" to search for the kind of every
+            module's weights, within `budget`.
+        budget: what quantising may cost (`quant.budget`), such as "ppl+1%".
         kv_bits: of each number in the KV cache; None for the scheme's own.
         context_length: KV positions, most first: static graphs can be made for several. Empty for
             the model's own, within the target's default.
@@ -105,12 +125,16 @@ class Recipe(Section):
         gguf: GGUF blocks on the CPU stay as they are ("exact"), or some become a format with
             faster kernels ("fast").
         keep_twins: put the simulator's binaries into the bundle as well.
+        algorithms: what quantises the weights (`quant.algorithms.table`); none is rounding to
+            nearest with scales of least squared error.
+        algorithm_options: "gptq.damping" -> value.
         overrides: pattern of module paths -> kind of weights ("w8", "w4_b32", ...), in place of
             the scheme's.
     """
 
     target: Annotated[str, Field(min_length=1)]
     quant: str | None = None
+    budget: str | None = None
     kv_bits: Literal[8, 16] | None = None
     context_length: Annotated[tuple[Count, ...], BeforeValidator(_split_commas)] = ()
     ar: Annotated[tuple[Count, ...], BeforeValidator(_split_commas), Field(min_length=1)] = (128, 1)
@@ -126,6 +150,8 @@ class Recipe(Section):
     keep_twins: bool = False
     calibration: Calibration = Calibration()
     verify: Verify = Verify()
+    algorithms: Annotated[tuple[str, ...], BeforeValidator(_split_commas)] = ()
+    algorithm_options: dict[str, bool | int | float | str] = {}
     overrides: dict[str, str] = {}
 
     @field_validator("ar", "context_length")
@@ -160,6 +186,8 @@ def make_recipe(path: Path | None, options: Mapping[str, Any]) -> Recipe:
             inner = document.setdefault(section, {})
             if isinstance(inner, dict):
                 inner[key] = value
+                if (other := _INSTEAD.get(name)) and f"{section}_{other}" not in options:
+                    inner.pop(other, None)
         else:
             document[name] = value
     try:
@@ -185,7 +213,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise BadInput(f"the recipe can't be read: {error.strerror}", where=where) from error
     except (ValueError, RecursionError) as error:
         raise BadInput(f"the recipe is no TOML: {error}", where=where) from error
-    tables = [(document.get(section), "text") for section in _SECTIONS]
+    tables = [(document.get(section), key) for section in _SECTIONS for key in ("text", "data")]
     for table, key in (*tables, (document, "encodings")):
         if isinstance(table, dict) and isinstance(table.get(key), str):
             table[key] = str(path.parent / table[key])
@@ -237,6 +265,8 @@ _MISSING_HINTS: Mapping[str, str] = {
     "target": "add --target cpu, or a chipset that `modelc targets` lists"
 }
 _SECTIONS: Mapping[str, type[Section]] = {"calibration": Calibration, "verify": Verify}
+_INSTEAD: Mapping[str, str] = {"calibration_text": "data", "calibration_data": "text"}
+"""An option -> what of its section it takes the place of."""
 _NAMES = frozenset(
     {*Recipe.model_fields, *(name for model in _SECTIONS.values() for name in model.model_fields)}
 )

@@ -10,6 +10,7 @@ from typing import Any, Final
 from modelc.bundle.manifest import Manifest
 from modelc.bundle.markdown import table
 from modelc.bundle.write import FromFile
+from modelc.pipeline.recipe import AUTO
 from modelc.pipeline.report_snapdragon import snapdragon_sections
 
 REPORT: Final = "report.md"
@@ -39,6 +40,7 @@ def render_report(
         f"top-1 agreement {metrics['top1_agreement']:.1%}, "
         f"perplexity {metrics['perplexity']['bundle']:.3f} "
         f"(float {metrics['perplexity']['reference']:.3f}).",
+        *(["", searched(settings[AUTO])] if AUTO in settings else []),
         "",
         "## Checks",
         "",
@@ -66,6 +68,18 @@ def render_report(
     return ("\n".join(lines) + "\n").encode()
 
 
+def searched(search: Mapping[str, Any]) -> str:
+    """Tell of a search for kinds of weights in a sentence."""
+    found, trials = search["measured"], len(search["trials"])
+    return (
+        f"Kinds of weights were searched for within {search['budget']}: "
+        f"{found['size'] / 1e6:.2f} MB ({found['bits']:.2f} bits per weight) after {trials} "
+        f"trial{'s' * (trials > 1)}; simulated, perplexity is {found['perplexity_ratio']:.4f} of "
+        f"the float model's, the KL divergence {found['kl_divergence']:.4f} and the SQNR "
+        f"{found['sqnr_db']:.1f} dB."
+    )
+
+
 def _scheme(recipe: Mapping[str, Any]) -> str:
     """Name the scheme and all that the recipe changes about it."""
     changes = [f"`{pattern}` = {kind}" for pattern, kind in recipe["overrides"].items()]
@@ -86,6 +100,8 @@ def _requantised(file: FromFile | bytes | None) -> list[str]:
     if not isinstance(file, FromFile):
         return []
     rows = json.loads(file.path.read_text()).items()
+    if not rows:
+        return ["", "The codes that the source came with are kept bit for bit."]
     worst = sorted(rows, key=lambda row: (-row[1]["relative_error"], row[0]))
     return [
         "",
@@ -99,4 +115,4 @@ def _requantised(file: FromFile | bytes | None) -> list[str]:
 
 
 def _layout(row: Mapping[str, Any]) -> str:
-    return f"{row['bits']} bits, block {row['block_size']}"
+    return str(row.get("to") or f"{row['bits']} bits, block {row['block_size']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,8 +11,9 @@ from modelc.bundle.manifest import Manifest
 from modelc.bundle.markdown import table
 from modelc.bundle.write import FromFile
 from modelc.pipeline.steps_binaries import ATTENTION
-from modelc.pipeline.steps_calibrate import IMPORTED
+from modelc.pipeline.steps_calibrate import IMPORTED, TABLE
 
+_SHOWN: Final = 10  # of the tensors that clip
 _FORMS: Final = {
     "sha": "a branch for each head",
     "grouped": "query heads grouped by key head",
@@ -28,6 +30,7 @@ def snapdragon_sections(manifest: Manifest, files: Mapping[str, FromFile | bytes
         *_parts(manifest.settings),
         *_binaries(manifest.settings["binaries"]),
         *_imported(files.get(IMPORTED)),
+        *calibration_section(files.get(TABLE), manifest.recipe["calibration"]),
         *_attention(json.loads(attention.path.read_text()), manifest.recipe["attention"]),
     ]
 
@@ -75,6 +78,36 @@ def _imported(file: FromFile | bytes | None) -> list[str]:
     ]
     listed = f"Their names are in `{IMPORTED}`."
     return ["", "## Imported encodings", "", *table(("names that", "how many"), rows), "", listed]
+
+
+def calibration_section(file: FromFile | bytes | None, recipe: Mapping[str, Any]) -> list[str]:
+    """Return where to read what calibration saw, if it was done, and the tensors that clip most."""
+    if not isinstance(file, FromFile):
+        return []
+    with file.path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    clipping = sorted((row for row in rows if float(row["clipped"])), key=_clipped)[:_SHOWN]
+    said = [
+        f"Ranges of {len(rows)} tensors by the observer {recipe['observer']}: `{TABLE}` has what "
+        "was seen of each and the encoding that it got."
+    ]
+    if clipping:
+        columns = ("tensor", "seen", "encoded", "values beyond")
+        said += ["", *table(columns, [_clipping_row(row) for row in clipping])]
+    return ["", "## Calibration", "", *said]
+
+
+def _clipped(row: Mapping[str, str]) -> tuple[float, str]:
+    return -float(row["clipped"]), row["tensor"]
+
+
+def _clipping_row(row: Mapping[str, str]) -> tuple[str, ...]:
+    return (
+        row["tensor"],
+        f"{row['min']} to {row['max']}",
+        f"{row['low']} to {row['high']}",
+        f"{float(row['clipped']):.3%}",
+    )
 
 
 def _attention(found: Mapping[str, Any], used: str) -> list[str]:

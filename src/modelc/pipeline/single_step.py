@@ -128,6 +128,7 @@ def _prepare(request: StepRequest, row: _Step, folder: Path) -> StepRun:
         sources={SOURCE: request.source, **job.sources},
         out=_empty(folder / "out"),
         scratch=_empty(folder / "scratch"),
+        partial=_empty(folder / "partial"),
     )
     return StepRun(resolved, job.scheme.name, graphs, given, form, context)
 

@@ -12,8 +12,10 @@ from modelc.errors import BadInput, ModelcError, Where
 from modelc.files import readable_digest, write_atomic
 from modelc.frontends import source_files
 from modelc.hashing import digest
+from modelc.pipeline.job import CALIBRATION_DATA
 from modelc.pipeline.step import SOURCE
 from modelc.pipeline.store import Store
+from modelc.quant.samples import source_of
 
 SETTLED_NS = 2_000_000_000
 """A file changed less than this ago may change again within one tick of its clock, unseen."""
@@ -61,7 +63,8 @@ class Sources:
             raise ModelcError(f"the plan reads {name!r}, which was not given")
         root = self.paths[name]
         if root.is_file():
-            return {"": root}
+            listed = source_of(root).files(root) if name == CALIBRATION_DATA else {}
+            return {"": root, **listed}
         if not root.is_dir():
             raise BadInput(
                 f"{name.replace('_', ' ')}: no such file or folder", where=Where(path=str(root))

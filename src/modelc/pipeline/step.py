@@ -65,6 +65,9 @@ class StepContext:
         sources: name -> file or folder outside the store, as declared in `reads`.
         out: empty folder to fill; it becomes the step's result if the function returns.
         scratch: empty folder for what isn't part of the result; removed afterwards.
+        partial: folder with what runs of this same step that did not end left here, empty if there
+            were none; removed when the step succeeds. A kill may come at any time, so write files
+            whole: `files.write_atomic`, `files.whole_file`.
         progress, log: tell whoever watches.
     """
 
@@ -73,6 +76,7 @@ class StepContext:
     sources: Mapping[str, Path]
     out: Path
     scratch: Path
+    partial: Path
     progress: Progress = lambda fraction, message: None
     log: Log = lambda line: None
 

@@ -1,4 +1,4 @@
-"""The calibrating steps of Snapdragon targets: ranges of activations, and encodings of them."""
+"""The calibrating steps of Snapdragon targets: statistics of activations, and their encodings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from modelc.pipeline.imported_weights import (
     scales_of_graph,
     table_of_file,
 )
-from modelc.pipeline.job import CALIBRATION_TEXT, ENCODINGS_FILE
+from modelc.pipeline.job import CALIBRATION_DATA, CALIBRATION_TEXT, ENCODINGS_FILE
 from modelc.pipeline.step import StepContext
-from modelc.pipeline.steps import canonical_graph, read_facts, text_tokens
+from modelc.pipeline.steps import canonical_graph, read_facts
 from modelc.pipeline.steps_graphs import ENCODINGS
 
 if TYPE_CHECKING:
@@ -24,43 +24,80 @@ if TYPE_CHECKING:
 
     from modelc.ir.encodings import Encoding
 
-RANGES: Final = "ranges.json"
+STATISTICS: Final = "statistics.npz"
+TABLE: Final = "calibration.csv"
 IMPORTED: Final = "imported.json"
 
 
 def calibrate(context: StepContext) -> None:
-    """Gather the range of every tensor of the expanded graph: ranges.json.
+    """Gather statistics of every tensor of the expanded graph: statistics.npz. A run that was
+    killed is gone on with.
 
     Options: samples, sequence_length.
     """
-    from modelc.passes.base import run_passes
-    from modelc.passes.pipelines import build_pipeline
-    from modelc.quant.calibrate import cut_batches, gather_ranges
-    from modelc.quant.ranges import save_ranges
+    from modelc.ir.arrays import save_arrays
+    from modelc.quant.calibrate import gather_statistics
+    from modelc.quant.statistics import to_arrays
 
-    tokenizer = load_tokenizer(context.inputs["import"])
-    tokens = text_tokens(context, CALIBRATION_TEXT)
-    length = min(context.options["sequence_length"], read_facts(context)["context_length"])
-    bos = tokenizer.data.bos_id if tokenizer.data.add_bos else None
-    batches = cut_batches(tokens, context.options["samples"], min(length, len(tokens)), bos)
-    graph, _ = run_passes(canonical_graph(context), build_pipeline("expanded", {}), graph="decoder")
-    save_ranges(gather_ranges(graph, batches, context.progress), context.out / RANGES)
+    sequences = calibration_sequences(context)
+    graph = expanded_graph(context)
+    statistics = gather_statistics(graph, sequences, context.progress, context.partial)
+    save_arrays(context.out / STATISTICS, to_arrays(statistics))
 
 
 def encode(context: StepContext) -> None:
-    """Choose every tensor's encoding from its range: encodings.json, the same for all lengths and
-    parts.
+    """Choose every tensor's encoding from its statistics: encodings.json, the same for all lengths
+    and parts, and calibration.csv for people to read.
 
-    Options: kv, embedding (its kind of weights).
+    Options: kv, embedding (its kind of weights), observer, percentile (None: the observer's own).
     """
     from modelc.ir import encodings
-    from modelc.quant.calibrate import activation_encodings
-    from modelc.quant.ranges import load_ranges
+    from modelc.ir.arrays import load_arrays
+    from modelc.quant.calibrate import activation_encodings, choose_ranges
+    from modelc.quant.calibration_table import render_table
+    from modelc.quant.observers import make_observer
+    from modelc.quant.statistics import from_arrays
 
-    ranges = load_ranges(context.inputs["calibrate"] / RANGES)
-    chosen = activation_encodings(ranges, context.options["kv"])
-    chosen |= _table_encoding(canonical_graph(context), context.options["embedding"])
+    options = context.options
+    kept = {} if options["percentile"] is None else {"kept": options["percentile"]}
+    observer = make_observer(options["observer"], **kept)
+    statistics = from_arrays(load_arrays(context.inputs["calibrate"] / STATISTICS))
+    chosen = activation_encodings(choose_ranges(statistics, observer, options["kv"]), options["kv"])
+    graph = expanded_graph(context)
+    chosen |= _table_encoding(graph, options["embedding"])
     encodings.save(chosen, context.out / ENCODINGS)
+    (context.out / TABLE).write_text(render_table(graph, statistics, chosen), encoding="utf-8")
+
+
+def calibration_sequences(context: StepContext) -> list[list[int]]:
+    """Return the sequences of tokens that a step calibrates on, of a text or of data.
+
+    Options: samples, sequence_length.
+
+    Raises:
+        BadInput: the file is not what it is taken for, or tokenises to nothing.
+    """
+    from modelc.quant.samples import cut_text, pick_rows
+
+    facts, options = read_facts(context), context.options
+    count, length = (
+        options["samples"],
+        min(options["sequence_length"], facts["context_length"]),
+    )
+    tokenizer = load_tokenizer(context.inputs["import"])
+    if CALIBRATION_DATA in context.sources:
+        path = context.sources[CALIBRATION_DATA]
+        return pick_rows(path, tokenizer, facts["vocab_size"], count, length)
+    return cut_text(context.sources[CALIBRATION_TEXT], tokenizer, count, length)
+
+
+def expanded_graph(context: StepContext) -> ir.Model:
+    """Return the canonical graph, or what algorithms made of it, its composites written out."""
+    from modelc.passes.base import run_passes
+    from modelc.passes.pipelines import build_pipeline
+
+    pipeline = build_pipeline("expanded", {})
+    return run_passes(canonical_graph(context), pipeline, graph="decoder")[0]
 
 
 def import_encodings(context: StepContext) -> None:
@@ -75,14 +112,11 @@ def import_encodings(context: StepContext) -> None:
     """
     from modelc.ir import encodings
     from modelc.ir.packing import given_scales
-    from modelc.passes.base import run_passes
-    from modelc.passes.pipelines import build_pipeline
     from modelc.quant.aimet.kinds import imported_kinds
     from modelc.quant.aimet.match import MATRICES
 
     path = context.sources[ENCODINGS_FILE]
-    canonical = canonical_graph(context)
-    graph, _ = run_passes(canonical, build_pipeline("expanded", {}), graph="decoder")
+    graph = expanded_graph(context)
     matched = match_file(path, graph, context.options["kv"])
     weights = imported_kinds(matched.weights)
     for name in matched.unmatched:

@@ -7,14 +7,17 @@ from typing import Final
 
 import numpy as np
 
+from modelc.bundle.tokenizer import load_tokenizer
 from modelc.errors import BadInput, Where
 from modelc.ir.arrays import save_arrays
-from modelc.pipeline.job import CALIBRATION_TEXT
+from modelc.pipeline.job import CALIBRATION_DATA, CALIBRATION_TEXT
 from modelc.pipeline.step import StepContext
-from modelc.pipeline.steps import canonical_graph, text_tokens
+from modelc.pipeline.steps import read_facts, text_tokens
+from modelc.pipeline.steps_calibrate import expanded_graph
 
 SAMPLES: Final = "samples.npz"
 SAMPLE_TOKENS: Final = 48
+_ROWS: Final = 16  # of data, of which the longest is taken
 
 # What crosses between parts, and what a layer reads of earlier tokens.
 _KEPT: Final = re.compile(
@@ -24,22 +27,15 @@ _KEPT: Final = re.compile(
 
 
 def run_samples(context: StepContext) -> None:
-    """Run the float model on the beginning of the calibration text: samples.npz with `token_ids`
+    """Run the float model on the beginning of the calibration samples: samples.npz with `token_ids`
     int32 [n] and, by canonical name, float32 hidden states, keys, values and logits.
 
     Options: tokens (at most).
     """
-    from modelc.passes.base import run_passes
-    from modelc.passes.pipelines import build_pipeline
     from modelc.reference.stream import StreamedReference
 
-    tokens = text_tokens(context, CALIBRATION_TEXT)[: context.options["tokens"]]
-    if len(tokens) < 2:
-        raise BadInput(
-            "the calibration text has fewer than two tokens",
-            where=Where(path=str(context.sources[CALIBRATION_TEXT])),
-        )
-    graph, _ = run_passes(canonical_graph(context), build_pipeline("expanded", {}), graph="decoder")
+    tokens = _first_tokens(context, context.options["tokens"])
+    graph = expanded_graph(context)
     kept: dict[str, np.ndarray] = {"token_ids": np.asarray(tokens, np.int32)}
 
     def keep(name: str, values: np.ndarray) -> None:
@@ -48,3 +44,20 @@ def run_samples(context: StepContext) -> None:
 
     StreamedReference(graph).observe([tokens], keep)
     save_arrays(context.out / SAMPLES, kept)
+
+
+def _first_tokens(context: StepContext, most: int) -> list[int]:
+    """Return the beginning of the text, or of a row of the data, at least two tokens."""
+    from modelc.quant.samples import pick_rows
+
+    if CALIBRATION_DATA in context.sources:
+        path = context.sources[CALIBRATION_DATA]
+        tokenizer = load_tokenizer(context.inputs["import"])
+        rows = pick_rows(path, tokenizer, read_facts(context)["vocab_size"], _ROWS, most)
+        tokens = max(rows, key=len)
+    else:
+        path = context.sources[CALIBRATION_TEXT]
+        tokens = text_tokens(context, CALIBRATION_TEXT)[:most]
+    if len(tokens) < 2:
+        raise BadInput("fewer than two tokens to calibrate on", where=Where(path=str(path)))
+    return tokens

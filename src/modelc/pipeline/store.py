@@ -4,6 +4,7 @@
       entries/<key>/record.json     what it is and cost
       entries/<key>/files/...       what the step made, to read only
       staging/<key>.<random>/       a result being made, renamed into entries when whole
+      partial/<key>/                how far steps came that did not end, for them to go on from
       damaged/<key>.<random>/       an entry that was not what its record says
       locks/<key>.lock              held by whoever makes or removes that entry
       locks/prune.lock, active/     who is using the store now, see `usage`
@@ -21,7 +22,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class Store:
         self._checked: set[str] = set()
         with space_needed(self.root, SPACE_HINT):
             try:
-                for name in ("entries", "staging", "locks", "active", "logs"):
+                for name in ("entries", "staging", "partial", "locks", "active", "logs"):
                     (self.root / name).mkdir(parents=True, exist_ok=True)
             except (PermissionError, FileExistsError, NotADirectoryError) as error:
                 raise ModelcError(
@@ -73,6 +74,10 @@ class Store:
     def folder(self, key: str) -> Path:
         """Where the entry of `key` is or would be."""
         return self.root / "entries" / key
+
+    def partial(self, key: str) -> Path:
+        """Where those who make `key`'s entry leave how far they came; needs its lock."""
+        return self.root / "partial" / key
 
     def find(self, key: str, *, contents: bool = False) -> Entry | None:
         """Return the entry of `key`, None if there is none.
@@ -104,23 +109,28 @@ class Store:
     @contextmanager
     def staging(self, key: str) -> Iterator[Path]:
         """Give an empty folder to make `key`'s entry in; needs its lock. Gone afterwards, with
-        all that was not committed."""
+        all that was not committed. The key's `partial` folder is there meanwhile, and stays until
+        the entry is whole if something is in it."""
         for leftover in (self.root / "staging").glob(f"{key}.*"):
             shutil.rmtree(leftover, ignore_errors=True)
         # A new name each time: a child that outlived its killed parent can't write into ours.
         folder = self.root / "staging" / f"{key}.{uuid.uuid4().hex[:8]}"
         (folder / "files").mkdir(parents=True)
         (folder / "scratch").mkdir()
+        self.partial(key).mkdir(exist_ok=True)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                self.partial(key).rmdir()  # only if it is empty
 
     def commit(self, staged: Path, record: Record) -> Entry:
         """Make what was staged the entry of its key; needs its lock."""
         shutil.rmtree(staged / "scratch")
         write_atomic(staged / "record.json", dump(record), durable=False)
         staged.rename(self.folder(record.key))
+        shutil.rmtree(self.partial(record.key), ignore_errors=True)
         self._checked.add(record.key)
         return Entry(record, self.folder(record.key) / "files")
 
@@ -159,9 +169,13 @@ class Store:
             return  # somebody who doesn't claim it makes or removes it: then it is theirs
 
     def _sweep(self) -> None:
-        for leftover in (self.root / "staging").iterdir():
+        whole = (path for path in self._folders("partial") if self.folder(path.name).exists())
+        for leftover in (*self._folders("staging"), *whole):
             try:
                 with self.lock(leftover.name.partition(".")[0]).acquire(timeout=0):
                     shutil.rmtree(leftover, ignore_errors=True)
             except Timeout:
                 continue  # being made right now
+
+    def _folders(self, name: str) -> Iterator[Path]:
+        return (self.root / name).iterdir()

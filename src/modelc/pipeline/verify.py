@@ -59,7 +59,8 @@ def thresholds_of(recipe: Mapping[str, Any]) -> Thresholds:
     names = ("min_sqnr_db", "min_top1", "max_perplexity_ratio")
     asked = {name: recipe["verify"][name] for name in names}
     return Thresholds(
-        **{n: getattr(scheme, n) if value is None else value for n, value in asked.items()}
+        **{n: getattr(scheme, n) if value is None else value for n, value in asked.items()},
+        max_kl_divergence=recipe["verify"].get("max_kl_divergence"),  # of old bundles there is none
     )
 
 

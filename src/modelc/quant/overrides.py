@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from modelc.errors import BadInput, nearest
-from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS
+from modelc.ir.packing.kinds import MATRIX_KINDS, TABLE_KINDS, Form
 from modelc.quant.schemes import Scheme
 
 EMBEDDING: Final = "model.embed_tokens"
@@ -23,8 +23,8 @@ def weight_kinds(
     overrides: Mapping[str, str],
     imported: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Return each module's kind of weight, a key of `MATRIX_KINDS` (`TABLE_KINDS` for the
-    embedding).
+    """Return each module's kind of weight, a key of `scheme.kinds` (`TABLE_KINDS` for the
+    embedding, which is left out if the scheme leaves it as it is).
 
     Args:
         modules: module path -> shape of its weight [outputs, inputs]; a tied head is `lm_head`,
@@ -38,19 +38,22 @@ def weight_kinds(
         BadInput: patterns match nothing, or kinds are unknown or don't fit modules: says all that
             do; or there are overrides and the scheme quantises no weights.
     """
-    if scheme.weights not in MATRIX_KINDS:
+    if not scheme.has_kinds:
         if overrides:
             raise BadInput(
                 f"the scheme {scheme.name} has no kinds of weights to override",
-                hint="use a scheme with integer weights, such as w8a16, or leave the overrides out",
+                hint="use a scheme with integer weights, such as w8a16 (w4_b32 on the CPU), or "
+                "leave the overrides out",
             )
         return {}
-    kinds = {**scheme_kinds(modules, scheme), **imported}
+    plain = scheme_kinds(modules, scheme)
+    modules = {module: modules[module] for module in plain}
+    kinds = {**plain, **imported}
     for pattern, kind in overrides.items():
         for module in modules:
             if _matches(pattern, module):
                 kinds[module] = kind
-    problems = [*_lost_patterns(overrides, modules), *_wrong_kinds(kinds, modules)]
+    problems = [*_lost_patterns(overrides, modules), *_wrong_kinds(kinds, modules, scheme.kinds)]
     if problems:
         raise BadInput(
             "; ".join(dict.fromkeys(what for what, _ in problems)),
@@ -61,10 +64,10 @@ def weight_kinds(
 
 def scheme_kinds(modules: Iterable[str], scheme: Scheme) -> dict[str, str]:
     """Return the kind of each module's weight by the scheme alone, whether it fits or not; none
-    for a float scheme."""
-    if scheme.weights not in MATRIX_KINDS:
+    for a scheme without kinds, nor for what it leaves as it is."""
+    if not scheme.has_kinds:
         return {}
-    return {module: _default(module, scheme) for module in modules}
+    return {module: kind for module in modules if (kind := _default(module, scheme))}
 
 
 def check_architecture(kinds: Mapping[str, str], htp_arch: int) -> None:
@@ -93,6 +96,11 @@ def _default(module: str, scheme: Scheme) -> str:
     return scheme.head if module == HEAD else scheme.weights
 
 
+def overridden(modules: Iterable[str], overrides: Mapping[str, str]) -> set[str]:
+    """Return the modules that a pattern matches."""
+    return {m for m in modules if any(_matches(pattern, m) for pattern in overrides)}
+
+
 def _matches(pattern: str, module: str) -> bool:
     return fnmatchcase(module, pattern) or fnmatchcase(module.removeprefix(_ROOT), pattern)
 
@@ -106,22 +114,24 @@ def _lost_patterns(
             yield f"no module is called {pattern}", f"{pattern}: {nearest(pattern, known)}"
 
 
-def known_kinds(module: str) -> list[str]:
-    """Return the kinds that a module's weight may be of. Matrices of 16 bits are for the head
-    alone: in layers they come out wrong on HTP v85, silently."""
+def known_kinds(module: str, kinds: Mapping[str, Form] = MATRIX_KINDS) -> list[str]:
+    """Return the kinds that a module's weight may be of, by what its target takes. Matrices of 16
+    bits are for the head alone: in layers they come out wrong on HTP v85, silently."""
     if module == EMBEDDING:
         return list(TABLE_KINDS)
-    return [kind for kind, form in MATRIX_KINDS.items() if form.bits <= 8 or module == HEAD]
+    return [kind for kind, form in kinds.items() if form.bits <= 8 or module == HEAD]
 
 
 def _wrong_kinds(
-    kinds: Mapping[str, str], modules: Mapping[str, Sequence[int]]
+    kinds: Mapping[str, str], modules: Mapping[str, Sequence[int]], taken: Mapping[str, Form]
 ) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with each kind, told of the first module that has it."""
+    """Yield what is wrong with each kind, told of the first module that has it. HTP takes whole
+    blocks only."""
     told: set[str] = set()
     for module, kind in kinds.items():
-        known, inputs = known_kinds(module), modules[module][-1]
-        block = MATRIX_KINDS[kind].block if kind in MATRIX_KINDS and module != EMBEDDING else 0
+        known, inputs = known_kinds(module, taken), modules[module][-1]
+        whole = taken is MATRIX_KINDS and kind in taken and module != EMBEDDING
+        block = taken[kind].block if whole else 0
         if kind in told:
             continue
         if kind not in known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
@@ -11,10 +11,12 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from modelc.errors import BadInput
+from modelc.errors import BadInput, Where
 from modelc.ir.emit import dims_of
 from modelc.ir.stored import release
 from modelc.ir.weights import StoredWeight
+
+WeightObserver = Callable[[str, np.ndarray], None]
 
 INLINE: Final = 64  # elements; shape inference wants to see small constants
 
@@ -24,9 +26,17 @@ class Session:
 
     Nothing is folded or fused, so every tensor is what the graph says; only the products with
     weights read these as they lie in the file, [out, in]. `threads` 0 is ONNX Runtime's choice.
+
+    Args:
+        look: called with every weight, in this form.
+
+    Raises:
+        BadInput: a weight holds NaN or infinite values.
     """
 
-    def __init__(self, model: ir.Model, threads: int = 0) -> None:
+    def __init__(
+        self, model: ir.Model, threads: int = 0, look: WeightObserver | None = None
+    ) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -37,6 +47,9 @@ class Session:
         model = model.clone()
         _multiply_as_stored(model)
         self._weights = _weights_as_inputs(model, threads or os.cpu_count() or 1)
+        if look:
+            for name, weight in self._weights.items():
+                look(name, weight)
         self._session = ort.InferenceSession(
             ir.serde.serialize_model(model).SerializeToString(),
             options,
@@ -46,10 +59,10 @@ class Session:
         self._outputs = [argument.name for argument in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run on those of `feeds` that the graph takes; return its outputs by name."""
+        """Run on those of `feeds` that the graph takes, weights in place of its own among them if
+        there are any (matrices as they are stored); return its outputs by name."""
         taken = {
-            name: self._weights[name] if name in self._weights else feeds[name]
-            for name in self._inputs
+            name: feeds[name] if name in feeds else self._weights[name] for name in self._inputs
         }
         return dict(zip(self._outputs, self._session.run(self._outputs, taken), strict=True))
 
@@ -106,21 +119,38 @@ def _multiply_as_stored(model: ir.Model) -> None:
 def _weights_as_inputs(model: ir.Model, threads: int) -> dict[str, np.ndarray]:
     """Turn all but small initialisers into inputs and return their arrays: what is fed, ONNX
     Runtime reads in place, where it would copy an initialiser."""
-    large = {
+    given = {
         name: value.const_value
         for name, value in model.graph.initializers.items()
-        if value.const_value is not None and value.const_value.size > INLINE
+        if value.const_value is not None
     }
+    large = {name: tensor for name, tensor in given.items() if tensor.size > INLINE}
+    for name in given.keys() - large.keys():
+        _decoded(name, given[name])  # only to check it
     for name in large:
         value = model.graph.initializers.pop(name)
         value.const_value = None
         model.graph.inputs.append(value)
     with ThreadPoolExecutor(threads) as pool:
-        return dict(zip(large, pool.map(_decoded, large.values()), strict=True))
+        return dict(zip(large, pool.map(_decoded, large, large.values()), strict=True))
 
 
-def _decoded(tensor: ir.TensorProtocol) -> np.ndarray:
+def _decoded(name: str, tensor: ir.TensorProtocol) -> np.ndarray:
     array = tensor.numpy()
+    if array.dtype == np.float32:
+        _check_finite(name, array)
     if isinstance(tensor, StoredWeight):
         release(tensor.source)
     return array
+
+
+def _check_finite(name: str, array: np.ndarray) -> None:
+    with np.errstate(all="ignore"):
+        if np.isfinite(array.sum()):  # no mask of the array's size is made
+            return
+    if not np.isfinite(array).all():
+        raise BadInput(
+            "the weight holds NaN or infinite values",
+            where=Where(module=name),
+            hint="the source's file is damaged, or was written by a training that diverged",
+        )

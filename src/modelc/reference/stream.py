@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 
 from modelc.ir.emit import dims_of
+from modelc.reference.checkpoint import Checkpoint, State
 from modelc.reference.narrow import PIECE_BYTES, keep_rows, split_head
 from modelc.reference.parts import cut_at_layers, is_head
-from modelc.reference.session import Session, check_tokens, empty_caches
+from modelc.reference.session import Session, WeightObserver, check_tokens, empty_caches
 
 LOGITS_BYTES: Final = 256 << 20  # of the sequences whose head is run at once
 
 Observer = Callable[[str, np.ndarray], None]
-State = dict[str, np.ndarray]
-"""What the parts behind read of one sequence, by name."""
 
 
 class StreamedReference:
@@ -26,9 +25,19 @@ class StreamedReference:
     Peak memory is the float32 weights of one part, its tensors for one sequence, what crosses to
     later parts for all sequences, and LOGITS_BYTES of logits or those of one sequence. Of the
     embedding only the rows of the tokens are decoded, a large head is multiplied in pieces.
+
+    Args:
+        look: called with every weight when it is decoded, matrices as [out, in]; of the embedding
+            with the rows that are used.
     """
 
-    def __init__(self, model: ir.Model, threads: int = 0, piece_bytes: int = PIECE_BYTES) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        threads: int = 0,
+        piece_bytes: int = PIECE_BYTES,
+        look: WeightObserver | None = None,
+    ) -> None:
         self._model = model
         self._names = {value.name for node in model.graph for value in node.outputs}
         parts = cut_at_layers(split_head(model, piece_bytes))
@@ -36,6 +45,7 @@ class StreamedReference:
         self._head = [part for part in parts if is_head(part)]
         self._empty = empty_caches(model, 1)
         self._threads = threads
+        self._look = look
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """Return float32 [len(token_ids), vocab]: the logits after each token."""
@@ -43,30 +53,59 @@ class StreamedReference:
 
     def logits_of(self, sequences: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
         """Yield the logits of each sequence; layers are decoded once for all of them."""
-        states = self._through_layers(sequences)
+        states = self._start_all(sequences)
+        self._run_body(sequences, states)
         for group in self._groups(states, sequences):
             self._run(self._head, group, {"logits"})
             for state in group:
                 yield state.pop("logits")[0]
 
-    def observe(self, sequences: Sequence[Sequence[int]], observer: Observer) -> None:
+    def observe(
+        self,
+        sequences: Sequence[Sequence[int]],
+        observer: Observer,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         """Call `observer(name, array)` with every float32 tensor that the nodes make: one part
-        after the other, for each sequence in turn."""
-        states = self._through_layers(sequences, observer)
-        for group in self._groups(states, sequences):
-            self._run(self._head, group, set(), observer)
+        after the other, for each sequence in turn. With a checkpoint it goes on behind the parts
+        that are kept there, and adds each further one."""
+        done, states = 0, self._start_all(sequences)
+        if checkpoint and (kept := checkpoint.load(len(self._body))):
+            done, states = kept[0], [self._empty | state for state in kept[1]]
 
-    def _through_layers(
-        self, sequences: Sequence[Sequence[int]], observer: Observer | None = None
-    ) -> list[State]:
-        """Run all but the head; the states then hold what it reads."""
-        states = [self._start(token_ids) for token_ids in sequences]
-        used = np.unique(np.concatenate([state["input_ids"][0] for state in states]))
-        for state in states:
-            state["input_ids"] = np.searchsorted(used, state["input_ids"])
+        def keep(index: int) -> None:
+            if checkpoint:
+                checkpoint.save(index + 1, [_without(state, self._empty) for state in states])
+
+        self._run_body(sequences, states, observer, done, keep)
+        for number, group in enumerate(self._groups(states, sequences), len(self._body)):
+            if number < done:
+                continue
+            self._run(self._head, group, set(), observer)
+            if checkpoint:
+                checkpoint.save(number + 1)
+
+    def _run_body(
+        self,
+        sequences: Sequence[Sequence[int]],
+        states: Sequence[State],
+        observer: Observer | None = None,
+        done: int = 0,
+        finished: Callable[[int], None] = lambda index: None,
+    ) -> None:
+        """Run all but the head and the parts that are `done`; the states then hold what the head
+        reads."""
+        used = np.unique(np.concatenate(sequences).astype(np.int64))
         body = [keep_rows(self._body[0], used), *self._body[1:]]
-        self._run(body, states, _reads(self._head), observer)
-        return states
+        if not done:
+            for state in states:
+                state["input_ids"] = np.searchsorted(used, state["input_ids"])
+        for index, part in enumerate(body[done:], done):
+            self._run([part], states, _reads([*body[index + 1 :], *self._head]), observer)
+            finished(index)
+
+    def _start_all(self, sequences: Sequence[Sequence[int]]) -> list[State]:
+        return [self._start(token_ids) for token_ids in sequences]
 
     def _start(self, token_ids: Sequence[int]) -> State:
         ids = np.asarray(token_ids, np.int64)[None]
@@ -84,7 +123,7 @@ class StreamedReference:
         """Run parts one after the other on all states, which in the end hold what is `wanted`."""
         for index, part in enumerate(parts):
             needed = _reads(parts[index + 1 :]) | wanted
-            session = Session(_all_outputs(part) if observer else part, self._threads)
+            session = Session(all_outputs(part) if observer else part, self._threads, self._look)
             for state in states:
                 made = session.run(state)
                 if observer:
@@ -118,9 +157,17 @@ def _reads(parts: Sequence[ir.Model]) -> set[str]:
     return {str(value.name) for part in parts for value in part.graph.inputs}
 
 
-def _all_outputs(part: ir.Model) -> ir.Model:
-    """Return a copy of a part whose every tensor is an output."""
+def _without(state: State, names: Container[str]) -> State:
+    return {name: array for name, array in state.items() if name not in names}
+
+
+def all_outputs(part: ir.Model) -> ir.Model:
+    """Return a copy of a part whose every float32 tensor is an output."""
     part = part.clone()
     for node in part.graph:
-        part.graph.outputs.extend(v for v in node.outputs if not v.is_graph_output())
+        part.graph.outputs.extend(
+            value
+            for value in node.outputs
+            if value.dtype == ir.DataType.FLOAT and not value.is_graph_output()
+        )
     return part

@@ -9,16 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from modelc.verify.metrics import perplexity, sqnr_db, top1_agreement
+from modelc.verify.metrics import (
+    kl_divergences,
+    perplexity,
+    sqnr_db,
+    top1_agreement,
+    top_agreement,
+)
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The least that a bundle must reach to ship."""
+    """The least that a bundle must reach to ship; None is no threshold."""
 
     min_sqnr_db: float
     min_top1: float
     max_perplexity_ratio: float
+    max_kl_divergence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Bundle against reference on the verification text."""
+    """Bundle against reference on the verification text; the divergence is a mean, in nats."""
 
     sqnr_db: float
     top1_agreement: float
+    top5_agreement: float
+    kl_divergence: float
     reference_perplexity: float
     bundle_perplexity: float
     tokens: int
@@ -61,11 +70,13 @@ class Verification:
             "target": self.target,
             "passed": self.passed,
             "metrics": {
-                "sqnr_db": _finite(metrics.sqnr_db),
+                "sqnr_db": finite(metrics.sqnr_db),
                 "top1_agreement": metrics.top1_agreement,
+                "top5_agreement": metrics.top5_agreement,
+                "kl_divergence": finite(metrics.kl_divergence),
                 "perplexity": {
-                    "reference": _finite(metrics.reference_perplexity),
-                    "bundle": _finite(metrics.bundle_perplexity),
+                    "reference": finite(metrics.reference_perplexity),
+                    "bundle": finite(metrics.bundle_perplexity),
                 },
                 "tokens": metrics.tokens,
             },
@@ -74,7 +85,7 @@ class Verification:
         }
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """JSON has neither infinity, as of identical logits, nor NaN: they are null."""
     return value if math.isfinite(value) else None
 
@@ -85,6 +96,8 @@ def measure(reference: np.ndarray, measured: np.ndarray, token_ids: Sequence[int
     return Metrics(
         sqnr_db(reference, measured),
         top1_agreement(reference, measured),
+        top_agreement(reference, measured, 5),
+        float(kl_divergences(reference, measured).mean()),
         perplexity(reference[:-1], targets),
         perplexity(measured[:-1], targets),
         len(token_ids),
@@ -94,7 +107,7 @@ def measure(reference: np.ndarray, measured: np.ndarray, token_ids: Sequence[int
 def threshold_checks(metrics: Metrics, limits: Thresholds) -> tuple[Check, ...]:
     """Hold metrics to their thresholds."""
     ratio = metrics.bundle_perplexity / metrics.reference_perplexity
-    return (
+    checks = (
         Check(
             "sqnr",
             metrics.sqnr_db >= limits.min_sqnr_db,
@@ -111,3 +124,11 @@ def threshold_checks(metrics: Metrics, limits: Thresholds) -> tuple[Check, ...]:
             f"{ratio:.4f}, at most {limits.max_perplexity_ratio:g}",
         ),
     )
+    if limits.max_kl_divergence is None:
+        return checks
+    divergence = Check(
+        "kl_divergence",
+        metrics.kl_divergence <= limits.max_kl_divergence,
+        f"{metrics.kl_divergence:.5f}, at most {limits.max_kl_divergence:g}",
+    )
+    return (*checks, divergence)

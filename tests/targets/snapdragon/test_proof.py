@@ -169,6 +169,7 @@ def test_a_part_is_tried_once_where_each_graph_is_compiled_alone(
             {},
             folders["out"],
             folders["scratch"],
+            folders["scratch"],
         )
     )
     assert len(chosen) == len(list(folders["out"].glob("*.bin"))) == 2

@@ -115,12 +115,6 @@ def _with_defaults(given: Fields) -> Fields:
     expected = defaults.pop("class")
     if given.has("architectures") and given.values["architectures"] != [expected]:
         raise given.bad("architectures", f'["{expected}"]')
-    if given.has("quantization_config"):
-        raise BadInput(
-            "the weights are already quantised",
-            where=Where(path=str(given.path)),
-            hint="start from the float weights, or from a GGUF file",
-        )
     config = Fields({**defaults, **given.values}, given.path)
     if config.boolean("use_bidirectional_attention", False):
         raise config.bad("use_bidirectional_attention", "false: decoders are causal")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def dequantise_rows(coded: CodedRows) -> NDArray[np.float32]:
     return values
 
 
-def over_columns(per_block: NDArray[np.float32], columns: int, block: int) -> NDArray[np.float32]:
+def over_columns(per_block: NDArray[Number], columns: int, block: int) -> NDArray[Number]:
     """Return what columns have of numbers of blocks [rows, blocks]: [rows, columns] or [rows, 1]"""
     if per_block.shape[1] == 1:
         return per_block

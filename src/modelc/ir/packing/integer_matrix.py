@@ -10,10 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.ir.packing.coded_rows import CodedRows
+from modelc.ir.packing.coded_slabs import coded_slabs
 from modelc.ir.packing.given_scales import GivenScales
-from modelc.ir.packing.integer_rows import quantise_integers
 from modelc.ir.packing.kinds import IntegerForm
-from modelc.ir.packing.slabs import slabs, stored_shape
+from modelc.ir.packing.slabs import stored_shape
 from modelc.ir.stored import StoredMatrix, tensor_shape
 from modelc.ir.weights import DerivedWeight
 
@@ -23,7 +23,8 @@ class IntegerMatrix:
     """A stored matrix, transposed as MatMul reads it: [inputs, outputs].
 
     Attributes:
-        source: the matrix; an output channel is one of its stored rows.
+        source: the matrix; an output channel is one of its stored rows. Codes that it lies in
+            are kept where the form can have them.
         form: a value of `kinds.MATRIX_KINDS`.
         given: its scales, of as many channels; None to search for them.
     """
@@ -74,9 +75,7 @@ def _quantised(matrix: IntegerMatrix) -> CodedRows:
     """Return a matrix's codes, scales and multiples, all transposed: outputs last."""
     _quantised.cache_clear()  # not two at a time in memory
     parts: dict[str, np.ndarray] = {}
-    for first, slab in slabs(matrix.source):
-        chosen = matrix.given.rows(first, len(slab)) if matrix.given else ()
-        made = quantise_integers(slab, matrix.form, *chosen)
+    for first, made in coded_slabs(matrix.source, matrix.form, matrix.given):
         for part in ("codes", "scales", "multiples"):
             array = getattr(made, part)
             if array is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-import ml_dtypes
-import numpy as np
-import onnx_ir as ir
+if TYPE_CHECKING:  # the table is listed before anything heavy is loaded
+    import numpy as np
+    import onnx_ir as ir
 
-from modelc.ir.encodings import IntegerType
+    from modelc.ir.encodings import IntegerType
 
 MatrixKind = Literal["w16", "w8", "w4", "w4_b32", "w4_b64", "w4_lpbq"]
 TableKind = Literal["w16", "w8"]
@@ -42,11 +42,15 @@ class IntegerForm:
     @property
     def dtype(self) -> ir.DataType:
         """Of symmetric codes in a graph."""
+        import onnx_ir as ir
+
         return ir.DataType[f"INT{max(self.bits, 4)}"]
 
     @property
     def array_type(self) -> np.dtype[Any]:
         """Of the codes in memory."""
+        import numpy as np
+
         size = max(self.bits // 8, 1)
         return np.dtype(f"i{size}" if self.symmetric else f"u{size}")
 
@@ -95,7 +99,11 @@ class FloatForm:
 
     @property
     def array_type(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = np.dtype(_ELEMENTS[self.element])
+        """Of the codes in memory."""
+        import ml_dtypes
+        import numpy as np
+
+        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _ELEMENTS[self.element]))
         return dtype
 
     @property
@@ -116,13 +124,14 @@ class FloatForm:
 
 Form = IntegerForm | FloatForm
 
-_ELEMENTS: Final[Mapping[Element, Any]] = {
-    "e4m3": ml_dtypes.float8_e4m3fn,
-    "e5m2": ml_dtypes.float8_e5m2,
-    "e3m2": ml_dtypes.float6_e3m2fn,
-    "e2m3": ml_dtypes.float6_e2m3fn,
-    "e2m1": ml_dtypes.float4_e2m1fn,
+_ELEMENTS: Final[Mapping[Element, str]] = {
+    "e4m3": "float8_e4m3fn",
+    "e5m2": "float8_e5m2",
+    "e3m2": "float6_e3m2fn",
+    "e2m3": "float6_e2m3fn",
+    "e2m1": "float4_e2m1fn",
 }
+"""What ml_dtypes calls them."""
 _LARGEST: Final[Mapping[Element, float]] = {
     "e4m3": 448.0,
     "e5m2": 57344.0,
@@ -138,7 +147,7 @@ def _shared(block: int, block_rows: int) -> str:
     return f"in blocks of {block}" if block_rows == 1 else f"in blocks of {block_rows}x{block}"
 
 
-_BLOCKS: Final = (16, 32, 40, 64, 128)
+_BLOCKS: Final = (16, 32, 40, 64, 128)  # 40 is MLC's for 3 bits: ten codes in a word of 32
 
 MATRIX_KINDS: Final[Mapping[str, IntegerForm]] = {
     "w16": IntegerForm(16, since=73),

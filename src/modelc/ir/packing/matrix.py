@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 
-from modelc.ir.decode import decode_blocks
-from modelc.ir.packing.choose import Packing
+from modelc.ir.packing.packing import Packing
 from modelc.ir.packing.recentre import REST_BLOCK, pack_rest
+from modelc.ir.packing.slabs import stored_shape
 from modelc.ir.packing.weight import PackedWeight, unpack
-from modelc.ir.stored import StoredMatrix, release, tensor_shape
+from modelc.ir.stored import StoredMatrix
 from modelc.ir.weights import DerivedWeight
-
-SLAB_BYTES: Final = 1 << 17  # packed at once; small enough for the caches
 
 
 @dataclass(frozen=True)
 class PackedMatrix:
-    """Stored matrices of one format, their rows one below the other, and how they are packed."""
+    """Stored matrices, their rows one below the other, and how they are packed."""
 
     sources: tuple[StoredMatrix, ...]
     packing: Packing
 
     @property
     def rows(self) -> int:
-        return sum(_height(source) for source in self.sources)
+        return sum(stored_shape(source)[0] for source in self.sources)
 
     @property
     def columns(self) -> int:
@@ -37,8 +33,8 @@ class PackedMatrix:
 
     @property
     def blocks(self) -> int:
-        """Blocks in a row."""
-        return self.columns // self.packing.layout.block_size
+        """Blocks in a row; the last one may be filled up."""
+        return -(-self.columns // self.packing.layout.block_size)
 
     def codes(self, name: str) -> PackedTensor:
         """uint8 [rows, blocks, block_size * bits / 8]"""
@@ -80,6 +76,10 @@ class PackedMatrix:
         shape = (self.rows, -(-self.blocks // REST_BLOCK))
         return PackedTensor(self, "rest_scales", ir.DataType.FLOAT, shape, name)
 
+    def rounded(self) -> str:
+        """Return the format or form of codes that are not kept, "" if there are none."""
+        return next(filter(None, map(self.packing.rounds, self.sources)), "")
+
     def relative_error(self) -> float:
         """Return the norm of what packing changed over the norm of the matrix."""
         return _packed(self)[1]
@@ -113,39 +113,26 @@ class PackedTensor(DerivedWeight):
 
 @lru_cache(maxsize=1)  # a matrix's parts are written one after the other
 def _packed(matrix: PackedMatrix) -> tuple[PackedWeight, float]:
-    """Return a packed matrix and its relative error (measured where blocks aren't kept)."""
+    """Return a packed matrix and its relative error (measured where numbers aren't kept)."""
     _packed.cache_clear()  # not two at a time in memory
     parts: dict[str, np.ndarray] = {}
     changed = norm = 0.0
     first = 0
-    for raw in _slabs(matrix):
-        slab = matrix.packing.pack(raw)
-        if matrix.packing.kind != "blocks":
-            values = decode_blocks(raw, matrix.packing.format)
-            changed += float(np.square(unpack(slab) - values).sum(dtype=np.float64))
+    for slab, values in (
+        slab for source in matrix.sources for slab in matrix.packing.slabs(source)
+    ):
+        if values is not None:
+            now = unpack(slab)[:, : matrix.columns]
+            changed += float(np.square(now - values).sum(dtype=np.float64))
             norm += float(np.square(values).sum(dtype=np.float64))
         for part in ("codes", "scales", "zero_points", "minima"):
             array = getattr(slab, part)
             if array is not None:
                 if part not in parts:
                     parts[part] = np.empty((matrix.rows, *array.shape[1:]), array.dtype)
-                parts[part][first : first + len(raw)] = array
-        first += len(raw)
+                parts[part][first : first + slab.rows] = array
+        first += slab.rows
     layout = matrix.packing.layout
     packed = PackedWeight(layout.bits, layout.block_size, **parts)
-    assert packed.layout == layout
+    assert packed.layout == layout and first == matrix.rows
     return packed, float(np.sqrt(changed / norm)) if norm else 0.0
-
-
-def _slabs(matrix: PackedMatrix) -> Iterator[np.ndarray]:
-    """Yield the stored rows of all sources some at a time, and let go of the file's pages."""
-    for source in matrix.sources:
-        raw = source.blocks()
-        step = max(1, SLAB_BYTES // source.row_bytes)
-        for first in range(0, len(raw), step):
-            yield raw[first : first + step]
-            release(source)
-
-
-def _height(source: StoredMatrix) -> int:
-    return tensor_shape(replace(source, transposed=False))[0]

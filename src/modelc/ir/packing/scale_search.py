@@ -20,12 +20,16 @@ CHANNEL_TRIALS: Final = (7.0, 8.0, 9.0, 10.0, 12.0, 14.0, 17.0, 20.0)
 # What a row's range is shrunk by in each trial, where codes have a zero.
 RANGE_TRIALS: Final = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 
+_LARGE: Final = 1e13  # squares of sums of products with codes are still floats
+
 
 def best_scales(
     rows: NDArray[np.float32], lowest: int, highest: int, trials: Sequence[float]
 ) -> NDArray[np.float32]:
     """Return float32 [n]: a scale for each row of [n, k] whose codes are in [lowest, highest]."""
     peaks = peak_magnitudes(rows)
+    rows, units = _in_units(rows, peaks)
+    peaks = peaks / units
     best = np.zeros(len(rows), np.float32)
     scales = peaks / np.float32(highest)
     codes = np.empty_like(rows)
@@ -40,7 +44,7 @@ def best_scales(
             better = gain > best  # never where it is NaN, in a row of zeros
             np.copyto(best, gain, where=better)
             np.copyto(scales, products / squares, where=better)
-    return not_zero(scales)
+    return not_zero(scales * units)
 
 
 def best_ranges(
@@ -50,6 +54,8 @@ def best_ranges(
     [0, highest] and in which 0 is exact; the range is that of the row or, `searched`, the one of
     some smaller ones that loses least."""
     low, high = np.minimum(rows.min(-1), 0), np.maximum(rows.max(-1), 0)
+    rows, units = _in_units(rows, np.maximum(high, -low))
+    low, high = low / units, high / units
     best = np.full(len(rows), np.inf, np.float32)
     scales, zeros = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
     for trial in RANGE_TRIALS if searched else RANGE_TRIALS[:1]:
@@ -63,7 +69,19 @@ def best_ranges(
         np.copyto(best, error, where=better)
         np.copyto(scales, steps, where=better)
         np.copyto(zeros, points, where=better)
-    return scales, zeros.astype(np.uint8)
+    return not_zero(scales * units), zeros.astype(np.uint8)
+
+
+def _in_units(
+    rows: NDArray[np.float32], peaks: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return rows [n, k] divided by powers of two near their largest magnitudes [n], and those, so
+    that squares neither overflow nor vanish; nothing is rounded, and seldom anything done."""
+    if np.all((peaks < _LARGE) & ((peaks > 1 / _LARGE) | (peaks == 0))):
+        return rows, np.ones_like(peaks)
+    _, exponents = np.frexp(peaks)
+    units = np.ldexp(np.float32(1), np.clip(exponents, -126, 126))
+    return rows * (np.float32(1) / units)[:, None], units
 
 
 def peak_magnitudes(rows: NDArray[np.float32]) -> NDArray[np.float32]:

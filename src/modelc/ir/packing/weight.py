@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from modelc.ir.packing.nibbles import expand_nibbles
+from modelc.ir.packing.bits import expand_bits
 
-Bits = Literal[4, 8]
+Bits = Literal[2, 4, 8]
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class PackedWeight:
 
 def unpack(weight: PackedWeight) -> NDArray[np.float32]:
     """The float matrix [N, K], each element rounded once (computed in float64)."""
-    codes = weight.codes if weight.bits == 8 else expand_nibbles(weight.codes)
-    centred = codes.astype(np.float64) - _zero_points(weight)
-    values = weight.scales[..., None].astype(np.float64) * centred
+    flat = weight.codes.reshape(weight.rows, -1)
+    codes = expand_bits(flat, weight.bits, weight.columns).reshape(*weight.scales.shape, -1)
+    values = weight.scales[..., None].astype(np.float64) * (codes - _zero_points(weight))
     if weight.minima is not None:
         values += weight.minima[..., None].astype(np.float64)
     return values.reshape(weight.rows, weight.columns).astype(np.float32)
@@ -81,7 +81,5 @@ def _zero_points(weight: PackedWeight) -> NDArray[np.float64]:
     blocks = weight.codes.shape[1]
     if weight.zero_points is None:
         return np.full((weight.rows, blocks, 1), 2.0 ** (weight.bits - 1))
-    points = weight.zero_points
-    if weight.bits == 4:
-        points = expand_nibbles(points)[:, :blocks]
+    points = expand_bits(weight.zero_points, weight.bits, blocks)
     return points.astype(np.float64)[..., None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from modelc.errors import BadInput
 from modelc.ir.encodings import Encoding, IntegerType, from_range
 from modelc.ir.packing.slabs import slabs, stored_shape
 from modelc.ir.stored import StoredMatrix, tensor_shape
@@ -12,8 +13,14 @@ from modelc.ir.weights import DerivedWeight
 
 
 def whole_encoding(source: StoredMatrix, dtype: IntegerType) -> Encoding:
-    """Return one asymmetric encoding for a whole weight."""
+    """Return one asymmetric encoding for a whole weight.
+
+    Raises:
+        BadInput: it holds NaN or infinite values.
+    """
     limits = [(float(slab.min()), float(slab.max())) for _, slab in slabs(source)]
+    if not np.isfinite(limits).all():
+        raise BadInput("the weight holds NaN or infinite values")
     return from_range(min(low for low, _ in limits), max(high for _, high in limits), dtype)
 
 

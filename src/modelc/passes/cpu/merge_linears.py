@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -11,8 +11,9 @@ import onnx_ir as ir
 
 from modelc.ir.emit import Scope, dims_of, new_value
 from modelc.ir.legality import Stage
-from modelc.ir.packing.choose import Gguf, Weights, choose_packing
+from modelc.ir.packing.choose import Gguf
 from modelc.passes.base import Pass
+from modelc.passes.cpu.coding import Coding, Weights, coding_of
 from modelc.passes.cpu.contrib import replace, scope_at
 from modelc.passes.cpu.linears import Linear, SideBySide, linears, matrices_of
 
@@ -20,25 +21,25 @@ from modelc.passes.cpu.linears import Linear, SideBySide, linears, matrices_of
 @dataclass(frozen=True)
 class MergeLinears(Pass):
     """q, k, v and gate, up become one MatMul and a Split each; GroupQueryAttention reads q, k, v
-    unsplit where nothing lies between. Layers are merged only if they are packed alike.
+    unsplit where nothing lies between. Layers are merged only if they are coded alike.
 
     Attributes:
-        weights, gguf: as in `PackWeights`.
+        weights, gguf, kinds: as in `PackWeights`.
     """
 
     weights: Weights
     gguf: Gguf = "exact"
+    kinds: Mapping[str, str] = field(default_factory=dict)
     name: ClassVar[str] = "merge_linears"
     before: ClassVar[Stage] = "cpu"
     after: ClassVar[Stage] = "cpu"
 
     def apply(self, model: ir.Model) -> ir.Model:
         graph = model.graph
-        groups: dict[tuple[Hashable, ...], list[Linear]] = {}
+        groups: dict[tuple[ir.Value, bool, Coding | str], list[Linear]] = {}
         for linear in linears(graph):
-            format = linear.matrices[0].format
-            packing = choose_packing(format, self.weights, self.gguf)
-            key = (linear.x, linear.bias is None, packing.layout if packing else None, format)
+            coding = coding_of(linear, self.weights, self.gguf, self.kinds)
+            key = (linear.x, linear.bias is None, coding or linear.matrices[0].format)
             groups.setdefault(key, []).append(linear)
         for group in groups.values():
             if len(group) > 1:

@@ -33,11 +33,19 @@ def kind_of(module: str, kinds: Mapping[str, str]) -> str:
 
 
 def weight_encoding(value: ir.Value, dtype: IntegerType) -> Encoding:
-    """Return one encoding for a whole initialiser."""
+    """Return one encoding for a whole initialiser.
+
+    Raises:
+        BadInput: it holds NaN or infinite values.
+    """
     tensor = value.const_value
     assert tensor is not None
     if isinstance(tensor, StoredWeight):
-        return whole_encoding(tensor.source, dtype)
+        try:
+            return whole_encoding(tensor.source, dtype)
+        except BadInput as error:
+            error.where = Where(module=str(value.name))
+            raise
     numbers = tensor.numpy()
     return from_range(float(numbers.min()), float(numbers.max()), dtype)
 

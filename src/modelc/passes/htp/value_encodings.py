@@ -6,7 +6,7 @@ operator only moves share one encoding wide enough for each, so that moving neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NoReturn
 
 import onnx_ir as ir
@@ -37,16 +37,26 @@ def value_encodings(
     Raises:
         ModelcError: nothing says how a tensor is encoded.
     """
+    return encodings_between(graph.inputs, graph, known, tables)
+
+
+def encodings_between(
+    inputs: Iterable[ir.Value],
+    nodes: Iterable[ir.Node],
+    known: Mapping[str, Encoding],
+    tables: Mapping[ir.Value, Encoding],
+) -> dict[ir.Value, Encoding]:
+    """Return what `value_encodings` does for some nodes of a graph and what they take."""
     needed = dict(tables)
     together = {value: [value] for value in tables}
 
     def add(value: ir.Value, encoding: Encoding) -> None:
         needed[value], together[value] = encoding, [value]
 
-    for value in graph.inputs:
+    for value in inputs:
         if value.dtype == ir.DataType.FLOAT:
             add(value, known.get(canonical_name(value)) or _unknown(value, "the graph's inputs"))
-    for node in graph:
+    for node in nodes:
         sources = moved_by(node)
         for value in node.outputs:
             encoding = known.get(canonical_name(value)) or _inherited(node, value, needed)

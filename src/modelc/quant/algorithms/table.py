@@ -48,6 +48,11 @@ ALGORITHMS: Final[Mapping[str, Row]] = {
         f"{_HERE}.nearest:Nearest", "rounding", "round to nearest, over the whole range"
     ),
     "mse": Row(f"{_HERE}.mse:Mse", "rounding", "round to nearest, scales of least squared error"),
+    "weighted_mse": Row(
+        f"{_HERE}.weighted_mse:WeightedMse",
+        "rounding",
+        "the same, weights weighed by what they are multiplied with",
+    ),
     "seqmse": Row(
         f"{_HERE}.seqmse:SequentialMse", "rounding", "scales of least error in the outputs"
     ),

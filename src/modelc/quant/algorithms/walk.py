@@ -4,7 +4,7 @@ through what they made of it: so a layer sees the inputs that it will see when a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -133,8 +133,7 @@ def _end(module: str) -> str:
 
 
 def _decoded(name: str, tensor: StoredWeight) -> Floats:
-    values = np.ascontiguousarray(tensor.source.decode())
-    values = values.T if tensor.source.transposed else values
+    values = replace(tensor.source, transposed=False).decode()
     if not np.isfinite(values.sum(dtype=np.float64)):
         raise BadInput(
             "a weight is NaN or infinite",
