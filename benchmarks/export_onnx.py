@@ -38,6 +38,8 @@ class Prefill(nn.Module):
     def __init__(self, decoder: nn.Module, length: int) -> None:
         super().__init__()
         self.model, self.lm_head = decoder.model, decoder.lm_head
+        # A tied head is quantised apart from the embedding.
+        self.lm_head.weight = nn.Parameter(self.lm_head.weight.clone())
         self.model.rotary_emb = Tables(self.model.rotary_emb, length)
         mask = torch.full((length, length), MASKED).triu(1)
         self.register_buffer("mask", mask[None, None])

@@ -390,7 +390,7 @@ def test_weights_that_are_not_finite(llama_folder: Path, call: Call, tmp_path: P
     weights["model.norm.weight"][0] = float("nan")
     save_file(weights, folder / "model.safetensors")
     ran = call("compile", folder, "-t", "cpu", "--quant", "fp32", "-o", tmp_path / "b")
-    assert_error(ran, 2, "NaN or infinity", str(folder), "step reference", "damaged")
+    assert_error(ran, 2, "NaN or infinite", str(folder), "step reference", "damaged")
 
 
 def test_a_verification_without_finite_numbers_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

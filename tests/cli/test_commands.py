@@ -133,9 +133,16 @@ def test_inspect_what_compile_made(
 def test_tables_in_a_pipe_are_neither_wrapped_nor_padded(call: Call) -> None:
     lines = call("targets").stdout.splitlines()
     assert all(line == line.rstrip() for line in lines)
+    from modelc.quant.algorithms.table import ALGORITHMS
+    from modelc.quant.aliases import ALIASES
+    from modelc.quant.schemes import SCHEMES
     from modelc.targets.find import all_targets
 
-    assert len(lines) == len(all_targets()) + 3
+    first = [line.split()[1:2] for line in lines]
+    assert all([target.name] in first for target in all_targets())
+    shown = {line.split()[0] for line in lines if line}
+    assert SCHEMES.keys() | ALGORITHMS.keys() <= shown
+    assert all(any(name in line for line in lines) for name in ALIASES)
 
 
 def test_estimate_says_whether_it_fits(llama_folder: Path, call: Call) -> None:

@@ -241,12 +241,16 @@ def test_a_cache_alone(tmp_path: Path) -> None:
 def test_a_cache_of_16_bits_is_multiplied_by_8(tmp_path: Path) -> None:
     """HTP's MatMul has no more for a second operand that varies."""
     source = make_source(tmp_path)
-    found = made(simulate(source, encodings=encodings(source, "uint16"), weights=EIGHT_BITS))
-    cache = found["present.0.value"]
-    upper = found["present.0.value.upper.dequantised"]
-    step = encodings(source, "uint16")["present.0.value"].scale * 256
-    assert np.abs(upper / step - np.rint(upper / step)).max() < 1e-4
-    assert 0 < np.abs(upper - cache)[cache < cache.max()].max() <= step * 0.51
+    model = simulate(source, encodings=encodings(source, "uint16"), weights=EIGHT_BITS)
+    found, name = made(model), "present.0.value"
+    fine, coarse = (
+        float(model.graph.initializers[f"{part}.quantisation.scale"].const_value.numpy())
+        for part in ("model.layers.0.self_attn.v_proj", f"{name}.upper")
+    )
+    upper = found[f"{name}.upper.dequantised"]
+    assert coarse == pytest.approx(256 * fine)
+    assert np.abs(upper / coarse - np.rint(upper / coarse)).max() < 1e-4
+    assert 0 < np.abs(upper - found[name]).max() <= coarse * 0.5001
 
 
 def test_encodings_of_another_model(tmp_path: Path) -> None:

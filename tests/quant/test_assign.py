@@ -7,7 +7,7 @@ from itertools import pairwise, product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelc.quant.assign import AssignmentPath, Option, assignment_path
+from modelc.quant.assign import AssignmentPath, Option, assignment_path, within_size
 
 OPTIONS = st.lists(
     st.builds(
@@ -95,6 +95,35 @@ def test_a_module_is_left_as_it_is_at_a_point(
     assert rest.sizes() == sorted(rest.sizes(), reverse=True)
     last = rest.kinds(len(rest) - 1)
     assert last == {**path.kinds(len(path) - 1), module: path.kinds(point)[module]}
+
+
+@settings(max_examples=60, deadline=None)
+@given(MODULES, st.integers(0, 160))
+def test_a_size_is_filled(options: dict[str, list[Option]], size: int) -> None:
+    path = assignment_path(options)
+    found = within_size(path, size)
+    assert (found is None) == (path.sizes()[-1] > size)
+    if found:
+        chosen, point = found
+        (total, cost) = totals(chosen, options)[point]
+        assert (total, cost) == (chosen.sizes()[point], chosen.costs()[point])
+        assert total <= size
+        first = next(n for n, each in enumerate(path.sizes()) if each <= size)
+        assert cost <= path.costs()[first]
+
+
+def test_a_large_matrix_does_not_take_a_size_far_below() -> None:
+    options = {
+        "head": [Option("w8", 800, 0.0), Option("w4", 400, 4.0)],
+        **{f"m{n}": [Option("w8", 20, 0.0), Option("w4", 10, 1.0)] for n in range(4)},
+    }
+    path = assignment_path(options)
+    assert path.kinds(1)["head"] == "w4"  # 0.01 for a byte, the others 0.1
+    found = within_size(path, 850)
+    assert found
+    chosen, point = found
+    assert chosen.kinds(point)["head"] == "w8"
+    assert chosen.costs()[point] == 3.0
 
 
 def test_a_kind_that_is_larger_and_worse_is_never_taken() -> None:

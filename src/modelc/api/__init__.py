@@ -2,6 +2,6 @@
 
 from modelc.api.build import compile, estimate, explain
 from modelc.api.bundle import Bundle, GeneratedText
-from modelc.api.evaluate import evaluate
+from modelc.api.evaluation import evaluate
 
 __all__ = ["Bundle", "GeneratedText", "compile", "estimate", "evaluate", "explain"]

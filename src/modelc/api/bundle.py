@@ -170,7 +170,7 @@ class Bundle:
         Raises:
             BadInput: the text is too short, or the source another model's.
         """
-        from modelc.api.evaluate import evaluate_bundle
+        from modelc.api.evaluation import evaluate_bundle
 
         path = Path(source) if source else None
         return evaluate_bundle(self, Path(text), path, window, max_tokens, metrics, progress)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelc.api.bundle import Bundle
-from modelc.api.evaluate import simulated
+from modelc.api.evaluation import simulated
 from modelc.bundle.manifest import is_bundle
 from modelc.decoder.config import load_config
 from modelc.errors import BadInput

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelc.api.evaluate import simulated, windows_of
+from modelc.api.evaluation import simulated, windows_of
 from modelc.bundle.manifest import is_bundle, load_manifest
 from modelc.errors import BadInput, Where
 from modelc.pipeline.evaluation import evaluate_simulated

@@ -147,7 +147,7 @@ def _of_scheme(
     worst: int,
     quiet: bool,
 ) -> dict[str, Any]:
-    from modelc.api.evaluate import windows_of
+    from modelc.api.evaluation import windows_of
     from modelc.cli.progress import watch
     from modelc.pipeline.evaluation import evaluate_simulated
     from modelc.pipeline.loss import tensor_losses

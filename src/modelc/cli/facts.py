@@ -31,7 +31,8 @@ def inspect_command(
 
 def targets_command(json: options.Json = False) -> None:
     """List the targets: the CPU and every chipset, also those whose HTP is too old to compile
-    for. And the quantisation schemes that they take."""
+    for. And the quantisation schemes that they take, and the algorithms for them."""
+    from modelc.quant.algorithms.table import ALGORITHMS
     from modelc.quant.aliases import names_of
     from modelc.quant.schemes import SCHEMES
     from modelc.targets.find import all_targets
@@ -74,6 +75,11 @@ def targets_command(json: options.Json = False) -> None:
             ]
             for scheme in SCHEMES.values()
         ],
+    )
+    print_table(
+        "algorithms",
+        ("--algorithms", "what it is", "what it does"),
+        [(name, row.stage, row.about) for name, row in ALGORITHMS.items()],
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -91,13 +92,8 @@ def read_source(path: Path) -> DecoderSource:
     Raises:
         BadInput: with the place and what to do.
     """
-    try:
+    with _placed_at(path):
         return FRONTENDS[detect(path)].read(path)
-    except BadInput as error:
-        if error.where.path:
-            raise
-        place = replace(error.where, path=str(path))
-        raise BadInput(error.message, where=place, hint=error.hint) from error
 
 
 def read_model(path: Path) -> DecoderModel:
@@ -106,7 +102,20 @@ def read_model(path: Path) -> DecoderModel:
     Raises:
         BadInput: with the place and what to do.
     """
-    return FRONTENDS[detect(path)].read_model(path)
+    with _placed_at(path):
+        return FRONTENDS[detect(path)].read_model(path)
+
+
+@contextmanager
+def _placed_at(path: Path) -> Iterator[None]:
+    """Errors that name no file are the source's."""
+    try:
+        yield
+    except BadInput as error:
+        if error.where.path:
+            raise
+        place = replace(error.where, path=str(path))
+        raise BadInput(error.message, where=place, hint=error.hint) from error
 
 
 def source_files(path: Path) -> tuple[Path, ...]:

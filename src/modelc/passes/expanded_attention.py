@@ -66,7 +66,7 @@ def second_operands(
         second = node.inputs[1] if node.op_type == "MatMul" else None
         known = chosen.get(second) if second is not None else None
         if known is not None and known.dtype == "uint16":
-            upper = Encoding(known.scale * 256, known.zero_point >> 8, "uint8")
+            upper = Encoding(known.scale * 256, round(known.zero_point / 256), "uint8")
             found.append((node, upper))
     return found
 

@@ -109,7 +109,8 @@ def _check_the_rest(source: Path, recipe: Recipe, auto: AutoJob) -> None:
     of searching."""
     smallest = auto.recipe({module: kinds[-1] for module, kinds in auto.candidates.items()})
     update = {"overrides": smallest.overrides}
-    make_plan(make_job(source, base_recipe(recipe).model_copy(update=update)))
+    settled = base_recipe(recipe).model_copy(update=update)
+    make_plan(make_job(source, settled, searched=True))
 
 
 def first_plan(source: Path, recipe: Recipe) -> tuple[Job, Plan]:

@@ -100,7 +100,7 @@ def auto_job(source: Path, recipe: Recipe) -> AutoJob:
             "--encodings say the kinds and scales of weights: there is nothing to choose",
             hint="leave --encodings or --quant auto out",
         )
-    job = simulation_job(source, base_recipe(recipe))
+    job = simulation_job(source, base_recipe(recipe), searched=True)
     model = read_model(source)
     shapes = matrix_shapes(model)
     pinned = weight_kinds(shapes, job.scheme, job.recipe.overrides)

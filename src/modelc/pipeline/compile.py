@@ -95,7 +95,7 @@ def compile_source(
     """
     start = time.perf_counter()
     is_search = is_auto(recipe)
-    job = make_job(source, base_recipe(recipe) if is_search else recipe)
+    job = make_job(source, base_recipe(recipe) if is_search else recipe, searched=is_search)
     check_requirements(job)
     destination = output or Path(default_output(job, AUTO if is_search else job.scheme.name))
     check_destination(destination)

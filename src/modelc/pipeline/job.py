@@ -14,8 +14,8 @@ from modelc.frontends.huggingface.source import stored_codes
 from modelc.ir.packing.kinds import KINDS
 from modelc.pipeline.recipe import AUTO, Calibration, Recipe
 from modelc.pipeline.step import SOURCE
+from modelc.quant.algorithms.choose import choose_algorithms
 from modelc.quant.algorithms.layer import Algorithm
-from modelc.quant.algorithms.table import choose_algorithms
 from modelc.quant.aliases import ALIASES
 from modelc.quant.schemes import Scheme, default_scheme, find_scheme
 from modelc.quant.stored_scheme import stored_scheme
@@ -55,8 +55,12 @@ class Job:
     sources: Mapping[str, Path]
 
 
-def make_job(source: Path, recipe: Recipe) -> Job:
+def make_job(source: Path, recipe: Recipe, *, searched: bool = False) -> Job:
     """Resolve a recipe for a source.
+
+    Args:
+        searched: kinds of weights are being searched for, which goes by the calibration's samples
+            whatever the scheme.
 
     Raises:
         BadInput: no such source, target or scheme, or they don't go together.
@@ -69,7 +73,8 @@ def make_job(source: Path, recipe: Recipe) -> Job:
     target.check_scheme(scheme.name)
     _refuse_useless(recipe, target)
     _check_algorithms(recipe, scheme)
-    _check_calibration(recipe, scheme)
+    if not searched and not uses_calibration(recipe, scheme):
+        _refuse_calibration(recipe, scheme)
     _check_blocks(kind, scheme, recipe)
     _check_lengths(recipe, target)
     sources = {
@@ -170,23 +175,26 @@ def _algorithms(recipe: Recipe) -> tuple[Algorithm, ...]:
     return choose_algorithms(recipe.algorithms, recipe.algorithm_options)
 
 
-def _check_calibration(recipe: Recipe, scheme: Scheme) -> None:
+def uses_calibration(recipe: Recipe, scheme: Scheme) -> bool:
+    """Return whether ranges are gathered, or algorithms look at the inputs of matrices."""
+    gathered = scheme.is_calibrated and recipe.encodings is None
+    return gathered or any(each.needs_inputs for each in _algorithms(recipe))
+
+
+def _refuse_calibration(recipe: Recipe, scheme: Scheme) -> None:
     # On a Snapdragon its samples are of use anyway: compiled parts are tried on them.
     given = recipe.calibration
     if "snapdragon" in scheme.families:
         given = given.model_copy(update={"text": None, "data": None})
-    if given == Calibration() or any(each.needs_inputs for each in _algorithms(recipe)):
+    if given == Calibration():
         return
-    reason = ""
-    if not scheme.is_calibrated:
-        reason = f"the scheme {scheme.name} has no ranges of activations"
-    elif recipe.encodings is not None:
+    reason = f"the scheme {scheme.name} has no ranges of activations"
+    if recipe.encodings is not None:
         reason = "--encodings are used instead of calibrating"
-    if reason:
-        raise BadInput(
-            f"{reason}: no use for the option calibration",
-            hint="leave out how to calibrate: samples, sequence_length, observer",
-        )
+    raise BadInput(
+        f"{reason}: no use for the option calibration",
+        hint="leave out how to calibrate: samples, sequence_length, observer",
+    )
 
 
 def _check_blocks(kind: str, scheme: Scheme, recipe: Recipe) -> None:

@@ -24,6 +24,7 @@ from modelc.quant.overrides import HEAD
 # Sequences of the calibration that sensitivity is measured on: a divergence settles much sooner
 # than a range.
 SAMPLES: Final = 4
+LENGTH: Final = 128
 # Multiply-adds of a measurement above which the matrices of a layer share a stream: half an hour.
 MOST_WORK: Final = 5e13
 # Of the text that trials read.
@@ -36,6 +37,7 @@ def sensitivity_plan(auto: AutoJob) -> Plan:
     job = auto.job
     options = calibration_options(job)
     options["samples"] = min(options["samples"], SAMPLES)
+    options["sequence_length"] = min(options["sequence_length"], LENGTH)
     tokens = options["samples"] * options["sequence_length"]
     work = auto.weights * tokens * len(auto.open) / 2
     each_matrix = work <= MOST_WORK
@@ -61,7 +63,7 @@ def trial_plan(auto: AutoJob, kinds: Mapping[str, str]) -> Plan:
     recipe = auto.recipe(kinds)
     if not auto.tries_algorithms:
         recipe = recipe.model_copy(update={"algorithms": (), "algorithm_options": {}})
-    job = simulation_job(auto.job.source, recipe)
+    job = simulation_job(auto.job.source, recipe, searched=True)
     scheme, verified = job.scheme, FAMILIES[job.target.family].verify_tokens(job)
     encodings = ("encodings",) if scheme.is_calibrated else ()
     float_logits = Step(

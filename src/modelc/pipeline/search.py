@@ -19,7 +19,7 @@ from modelc.pipeline.plan_auto import sensitivity_plan, trial_plan
 from modelc.pipeline.steps_sensitivity import SENSITIVITY
 from modelc.pipeline.steps_trial import TRIAL
 from modelc.pipeline.store import Store
-from modelc.quant.assign import AssignmentPath, assignment_path
+from modelc.quant.assign import AssignmentPath, assignment_path, within_size
 from modelc.quant.budget import Budget, Cost
 
 # How often a matrix may be left behind, and from which share on a budget counts as used up.
@@ -57,9 +57,10 @@ class Search:
 
     def smallest(self) -> Trial:
         """Return the most precise assignment within a budget of bytes or bits, tried."""
-        for point, size in enumerate(self.path.sizes()):
-            if self.budget.used(self._sized(size)) <= 1:
-                return self._try(self.path, point)
+        limit = self.budget.limit * (self.auto.weights / 8 if self.budget.metric == "bits" else 1)
+        fixed = self.auto.fixed if self.budget.metric == "size" else 0
+        if found := within_size(self.path, math.floor(limit - fixed)):
+            return self._try(*found)
         raise BadInput(
             f"the smallest kinds of weights make {self._told(self.path.sizes()[-1])}, more than "
             f"{self.budget}",

@@ -21,16 +21,16 @@ _STEPS: Final = ("import", "canonical", "weights", "encodings")
 _NOT_COMPILED: Final = {"ar": (1,), "splits": "auto", "format": ("genie",), "memory_limit": 1 << 60}
 
 
-def simulation_job(source: Path, recipe: Recipe) -> Job:
+def simulation_job(source: Path, recipe: Recipe, *, searched: bool = False) -> Job:
     """Resolve a recipe for a source, without what only compiling goes by: graphs' sizes, parts and
-    memory.
+    memory. `searched` is as for `make_job`.
 
     Raises:
         BadInput: as `make_job`.
     """
     if find_target(recipe.target).chipset is not None:
         recipe = recipe.model_copy(update=_NOT_COMPILED)
-    return make_job(source, recipe)
+    return make_job(source, recipe, searched=searched)
 
 
 def simulation_plan(job: Job) -> Plan:

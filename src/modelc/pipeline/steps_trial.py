@@ -28,8 +28,8 @@ def run_float(context: StepContext) -> None:
     """Run the float model on a text: sequences.json with its tokens, logits.npy float32
     [all tokens, vocab].
 
-    The text is the one that the bundle will be verified on, and where that is short what the ranges
-    are gathered on behind it. It is cut into sequences that don't overlap.
+    The text is the one that the bundle will be verified on; where that is less than half of the
+    tokens, what the ranges are gathered on follows. It is cut into sequences that don't overlap.
 
     Options: tokens (at most), window (tokens of a sequence).
     """
@@ -39,7 +39,7 @@ def run_float(context: StepContext) -> None:
     facts, options = read_facts(context), context.options
     most = min(options["tokens"], max(2, _MOST_BYTES // (4 * facts["vocab_size"])))
     tokens = text_tokens(context, VERIFY_TEXT)
-    if len(tokens) < most and CALIBRATION_TEXT in context.sources:
+    if len(tokens) < most // 2 and CALIBRATION_TEXT in context.sources:
         tokens += text_tokens(context, CALIBRATION_TEXT)
     data = load_tokenizer(context.inputs["import"]).data
     start = [data.bos_id] if data.add_bos and data.bos_id is not None else []

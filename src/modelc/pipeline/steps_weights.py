@@ -41,7 +41,7 @@ def quantise_weights(context: StepContext) -> None:
     from modelc.decoder.config import load_config
     from modelc.ir.serial import save_graph
     from modelc.pipeline.finished_parts import finished_parts, keep_part, resume
-    from modelc.quant.algorithms.table import choose_algorithms
+    from modelc.quant.algorithms.choose import choose_algorithms
     from modelc.quant.algorithms.walk import count_parts, walk
 
     options = context.options

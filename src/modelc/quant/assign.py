@@ -70,6 +70,32 @@ class AssignmentPath:
         first = sum(option.size for option in self.start.values())
         return list(accumulate((-move.saved for move in self.moves), initial=first))
 
+    def costs(self) -> list[float]:
+        """Return what all matrices cost together at every point."""
+        first = sum(option.cost for option in self.start.values())
+        return list(accumulate((move.cost for move in self.moves), initial=first))
+
+
+def within_size(
+    path: AssignmentPath, size: int, rounds: int = 4
+) -> tuple[AssignmentPath, int] | None:
+    """Return the path and the point on it of the least cost that was found within a size; None if
+    nothing is as small.
+
+    A large matrix may take a path from far above the size to far below: the paths on which up to
+    `rounds` such matrices stay as they are, and others go on, are looked at as well.
+    """
+    found: list[tuple[float, AssignmentPath, int]] = []
+    for _ in range(rounds):
+        point = next((n for n, total in enumerate(path.sizes()) if total <= size), None)
+        if point is None:
+            break
+        found.append((path.costs()[point], path, point))
+        if not point:
+            break
+        path = path.without(point - 1)
+    return min(found, key=lambda one: one[0])[1:] if found else None
+
 
 def assignment_path(options: Mapping[str, Sequence[Option]]) -> AssignmentPath:
     """Return the path through the options of every module, of which each has one at least."""

@@ -138,19 +138,20 @@ def _weights_as_inputs(model: ir.Model, threads: int) -> dict[str, np.ndarray]:
 def _decoded(name: str, tensor: ir.TensorProtocol) -> np.ndarray:
     array = tensor.numpy()
     if array.dtype == np.float32:
-        _check_finite(name, array)
+        _check_finite(name, tensor, array)
     if isinstance(tensor, StoredWeight):
         release(tensor.source)
     return array
 
 
-def _check_finite(name: str, array: np.ndarray) -> None:
+def _check_finite(name: str, tensor: ir.TensorProtocol, array: np.ndarray) -> None:
     with np.errstate(all="ignore"):
         if np.isfinite(array.sum()):  # no mask of the array's size is made
             return
     if not np.isfinite(array).all():
+        path = str(tensor.source.path) if isinstance(tensor, StoredWeight) else ""
         raise BadInput(
             "the weight holds NaN or infinite values",
-            where=Where(module=name),
+            where=Where(module=name, path=path),
             hint="the source's file is damaged, or was written by a training that diverged",
         )

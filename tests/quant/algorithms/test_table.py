@@ -9,9 +9,10 @@ import pytest
 
 from modelc.errors import BadInput
 from modelc.quant import algorithms
+from modelc.quant.algorithms.choose import choose_algorithms
 from modelc.quant.algorithms.gptq import Gptq
 from modelc.quant.algorithms.layer import Algorithm
-from modelc.quant.algorithms.table import ALGORITHMS, choose_algorithms
+from modelc.quant.algorithms.table import ALGORITHMS
 
 
 def test_every_algorithm_has_a_row_under_its_own_name() -> None:
