@@ -45,7 +45,7 @@ def main() -> None:
     layers = source.config.layers
     kept = min(options.layers or layers, layers)
     config = replace(source.config, layers=kept, windows=source.config.windows[:kept])
-    weights = {name: w for name, w in source.weights.items() if _layer(name) < kept}
+    weights = {name: w for name, w in source.weights.items() if layer_of(name) < kept}
     part = replace(source, config=config, weights=weights)
     model = ExpandComposites().apply(build_decoder(part, options.length))
     random = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def main() -> None:
     show(title, ("work", "clock", "cores", "peak"), rows)
 
 
-def _layer(name: str) -> int:
+def layer_of(name: str) -> int:
     """Return the layer that a weight is of, -1 for the others."""
     return int(name.split(".")[2]) if name.startswith("model.layers.") else -1
 

@@ -21,7 +21,7 @@ from pathlib import Path
 PACKAGES = ("bible-kjv-text", "bible-kjv")
 HELD_OUT_EVERY = 80
 HELD_OUT_OFFSET = 40
-CALIBRATION_EVERY = 180
+CALIBRATION_EVERY = 45
 _VERSE = re.compile(r"(?P<chapter>[0-9]?[A-Za-z]+[0-9]+):[0-9]+ +(?P<text>.+)")
 
 

@@ -12,7 +12,7 @@ import pytest
 from support.commands import ENTRY, environment, modelc
 
 from modelc.pipeline.compile import explain_source
-from modelc.pipeline.recipe import make_recipe
+from modelc.pipeline.make_recipe import make_recipe
 from modelc.pipeline.store import Store
 
 

@@ -12,7 +12,7 @@ from support.commands import Ran
 
 from modelc.errors import BadInput
 from modelc.pipeline.auto_job import auto_job
-from modelc.pipeline.recipe import make_recipe
+from modelc.pipeline.make_recipe import make_recipe
 from modelc.quant.overrides import HEAD
 
 Call = Callable[..., Ran]

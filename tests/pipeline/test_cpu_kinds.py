@@ -10,7 +10,7 @@ import pytest
 from modelc.errors import BadInput
 from modelc.pipeline.family_cpu import CPU
 from modelc.pipeline.job import Job, make_job
-from modelc.pipeline.recipe import make_recipe
+from modelc.pipeline.make_recipe import make_recipe
 
 SOURCE = Path(__file__).parents[2] / "examples" / "tiny-llm" / "hf"
 

@@ -8,7 +8,7 @@ from support.commands import Ran
 
 from modelc.errors import BadInput
 from modelc.pipeline.estimate import HTP_LIMIT, Estimate, estimate_source
-from modelc.pipeline.recipe import make_recipe
+from modelc.pipeline.make_recipe import make_recipe
 
 # head_dim 16, 2 layers, 2 key heads.
 KV_ELEMENTS = 2 * 2 * 2 * 16

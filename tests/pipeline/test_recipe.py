@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelc.errors import BadInput
-from modelc.pipeline.recipe import Calibration, Recipe, make_recipe
+from modelc.pipeline.make_recipe import make_recipe
+from modelc.pipeline.recipe import Recipe
+from modelc.pipeline.recipe_sections import Calibration
 from modelc.quant.observers import OBSERVERS
 
 TOML = """

@@ -12,8 +12,9 @@ import pytest
 from modelc.errors import BadInput
 from modelc.pipeline.auto import choose_kinds
 from modelc.pipeline.auto_job import AutoJob, auto_job
+from modelc.pipeline.make_recipe import make_recipe
 from modelc.pipeline.plan_auto import trial_plan
-from modelc.pipeline.recipe import Recipe, make_recipe
+from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.settle import settled_recipe
 from modelc.pipeline.simulation import simulate
 from modelc.pipeline.steps_trial import cut_text

@@ -13,7 +13,7 @@ from modelc.errors import BadInput
 from modelc.pipeline.evaluation import evaluate_simulated, read_windows
 from modelc.pipeline.events import Event, StepFinished
 from modelc.pipeline.loss import tensor_losses
-from modelc.pipeline.recipe import make_recipe
+from modelc.pipeline.make_recipe import make_recipe
 from modelc.pipeline.remedy import measure_remedies
 from modelc.pipeline.simulation import simulate
 from modelc.pipeline.simulation_plan import settle_target, target_of

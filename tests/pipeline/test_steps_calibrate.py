@@ -19,8 +19,8 @@ from modelc.ir import encodings
 from modelc.ir.encodings import Encoding
 from modelc.pipeline import steps
 from modelc.pipeline.job import CALIBRATION_DATA, CALIBRATION_TEXT, make_job
+from modelc.pipeline.make_recipe import make_recipe
 from modelc.pipeline.plans import with_texts
-from modelc.pipeline.recipe import make_recipe
 from modelc.pipeline.report_snapdragon import calibration_section
 from modelc.pipeline.sources import Sources
 from modelc.pipeline.step import SOURCE, StepContext

@@ -27,7 +27,7 @@ from modelc.pipeline.compile import compile_source
 from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.exported import parameters_bytes
 from modelc.pipeline.job import make_job
-from modelc.pipeline.recipe import make_recipe
+from modelc.pipeline.make_recipe import make_recipe
 from modelc.pipeline.single_step import StepRequest, run_step
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps_sdk import generate_context_binary

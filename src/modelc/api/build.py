@@ -10,7 +10,7 @@ from modelc.pipeline.compile import compile_source, explain_source
 from modelc.pipeline.estimate import Estimate, estimate_source
 from modelc.pipeline.events import Events, ignore
 from modelc.pipeline.explain import Reason
-from modelc.pipeline.recipe import make_recipe
+from modelc.pipeline.make_recipe import make_recipe
 from modelc.pipeline.store import Store
 
 

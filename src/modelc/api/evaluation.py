@@ -15,7 +15,8 @@ from modelc.pipeline.evaluation import (
     read_windows,
 )
 from modelc.pipeline.events import Events, ignore
-from modelc.pipeline.recipe import Recipe, make_recipe
+from modelc.pipeline.make_recipe import make_recipe
+from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.simulation import Simulated, simulate
 from modelc.pipeline.simulation_plan import settle_target
 from modelc.pipeline.store import Store

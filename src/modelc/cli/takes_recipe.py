@@ -65,7 +65,7 @@ class RecipeOptions:
         Raises:
             BadInput: they make none; says all that is wrong.
         """
-        from modelc.pipeline.recipe import make_recipe
+        from modelc.pipeline.make_recipe import make_recipe
 
         # A flag that is not set leaves it to the file.
         unset = (None, False)

@@ -12,7 +12,8 @@ from modelc.errors import BadInput
 from modelc.frontends import detect
 from modelc.frontends.huggingface.source import stored_codes
 from modelc.ir.packing.kinds import KINDS
-from modelc.pipeline.recipe import AUTO, Calibration, Recipe
+from modelc.pipeline.recipe import AUTO, Recipe
+from modelc.pipeline.recipe_sections import Calibration
 from modelc.pipeline.step import SOURCE
 from modelc.quant.algorithms.choose import choose_algorithms
 from modelc.quant.algorithms.layer import Algorithm
@@ -139,7 +140,7 @@ def _refuse_useless(recipe: Recipe, target: Target) -> None:
         (name, families)
         for name, families in _ONLY_FOR.items()
         if target.family not in families
-        and getattr(recipe, name) != Recipe.model_fields[name].get_default()
+        and getattr(recipe, name) != Recipe.model_fields[name].get_default(call_default_factory=True)
     ]
     if useless:
         names = ", ".join(name for name, _ in useless)

@@ -9,7 +9,8 @@ from typing import Final
 
 from modelc.pipeline.auto_job import AutoJob
 from modelc.pipeline.job import uses_calibration
-from modelc.pipeline.recipe import Calibration, Recipe
+from modelc.pipeline.recipe import Recipe
+from modelc.pipeline.recipe_sections import Calibration
 from modelc.quant.budget import Budget, Cost
 from modelc.quant.overrides import scheme_kinds
 from modelc.quant.patterns import as_overrides
