@@ -24,14 +24,20 @@ SOURCE_BITS: Final = 16.0  # of what a scheme leaves as it is
 
 @dataclass(frozen=True)
 class Recipe:
-    """A scheme and the algorithms that quantise its weights."""
+    """A scheme, the algorithms that quantise its weights, and the table's kind if not its own."""
 
     quant: str
     algorithms: tuple[str, ...] = ()
+    table: str = ""
 
     @property
     def label(self) -> str:
-        return " ".join([self.quant, *self.algorithms])
+        table = [f"table {self.table}"] if self.table else []
+        return " ".join([self.quant, *self.algorithms, *table])
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        return {EMBEDDING: self.table} if self.table else {}
 
     @property
     def is_calibrated(self) -> bool:
@@ -47,12 +53,15 @@ RECIPES: Final = (
     Recipe("w4a16"),
     Recipe("w4a16", ("gptq",)),
     Recipe("w4a16", ("rotate", "gptq")),
+    Recipe("w4a16", ("awq",)),
     Recipe("w4a16", ("awq", "gptq")),
+    Recipe("w4a16", ("rotate", "awq", "gptq")),
     Recipe("w4a16_b32"),
     Recipe("w4a16_b32", ("gptq",)),
     Recipe("w4a16_lpbq"),
     Recipe("w4a16_lpbq", ("gptq",)),
     Recipe("w4a16_lpbq", ("rotate", "gptq")),
+    Recipe("w4a16_lpbq", ("rotate", "gptq"), table="w8"),
 )
 
 
@@ -84,6 +93,7 @@ class Runner:
             store=self._store,
             quant=recipe.quant,
             algorithms=recipe.algorithms,
+            overrides=recipe.overrides,
             calibration=self._calibration if recipe.is_calibrated else None,
         ) as opened:
             seconds = time.perf_counter() - began

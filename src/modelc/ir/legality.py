@@ -10,7 +10,9 @@ import onnx_ir as ir
 from modelc.errors import ModelcError, Where
 from modelc.ir.provenance import module_of
 
-Stage = Literal["canonical", "expanded", "simulated", "cpu", "htp", "htp-quantised", "htp-plain"]
+Stage = Literal[
+    "canonical", "expanded", "simulated", "cpu", "htp", "htp-quantised", "htp-plain", "qaic"
+]  # fmt: skip
 
 _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "Tanh", "Sigmoid", "Gelu", "Cast"}
 _SHAPING = {
@@ -47,6 +49,17 @@ LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
     "htp": {"": frozenset(_HTP)},
     "htp-quantised": {"": frozenset(_HTP | {"QuantizeLinear", "DequantizeLinear"})},
     "htp-plain": {"": frozenset(_HTP - {"RMSNormalization"} | {"Pow", "ReduceMean", "Sqrt"})},
+    "qaic": {
+        "": frozenset(
+            _BASE - {"Gelu"}
+            | {"ArgMax", "CumSum", "Erf", "GatherND", "Log", "Pow", "ReduceMax", "ScatterND", "Sign"}
+            | {"Softmax", "TopK"}
+        ),
+        "com.qualcomm.cloud": frozenset(
+            {"CtxGather", "CtxGatherCB", "CtxScatter", "CtxScatterCB"}
+        ),
+        "com.qti.aisw.onnx": frozenset({"CustomRMSNorm"}),
+    },
 }  # fmt: skip
 
 

@@ -40,6 +40,14 @@ PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
     "htp-sha": ("modelc.passes.htp.mha_to_sha:MhaToSha",),
     # A float part for converters that know no recent ONNX.
     "htp-plain": ("modelc.passes.htp.plain_onnx:PlainOnnx",),
+    # Cloud AI 100.
+    "qaic": (
+        "modelc.passes.expand:ExpandComposites",
+        "modelc.passes.qaic.operators:CardOperators",
+        "modelc.passes.qaic.contract:CardContract",
+        "modelc.passes.qaic.logits:KeepLogits",
+        "modelc.passes.qaic.clip:ClipToHalf",
+    ),
     "htp-quantised": (*_HTP_FLOAT, "modelc.passes.htp.quantise:Quantise"),
 }
 

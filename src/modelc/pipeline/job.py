@@ -136,11 +136,11 @@ def _carried(name: str) -> Path:
 
 
 def _refuse_useless(recipe: Recipe, target: Target) -> None:
+    plain = Recipe(target=recipe.target)
     useless = [
         (name, families)
         for name, families in _ONLY_FOR.items()
-        if target.family not in families
-        and getattr(recipe, name) != Recipe.model_fields[name].get_default(call_default_factory=True)
+        if target.family not in families and getattr(recipe, name) != getattr(plain, name)
     ]
     if useless:
         names = ", ".join(name for name, _ in useless)
