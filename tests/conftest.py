@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support import random_models
 from support.commands import Ran, modelc
 from support.write_gguf import write_gguf
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Shells start what runs in the background with SIGINT ignored, which children would inherit: no
 # test could interrupt them then.

@@ -30,7 +30,7 @@ def shape(value: object) -> object:
     return (type(value).__name__, repr(value))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(plain, plain)
 def test_digests_are_equal_exactly_for_equal_values(a: object, b: object) -> None:
     assert (digest(a) == digest(b)) == (shape(a) == shape(b))

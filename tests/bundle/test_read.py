@@ -143,7 +143,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_any_value_in_any_place_is_accepted_or_refused_as_an_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -96,7 +96,7 @@ def test_no_bos_where_the_model_wants_none() -> None:
 
 
 @pytest.mark.parametrize("tokenizer", BOTH, ids=["byte-level", "byte-fallback"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text(max_size=20))
 def test_what_streams_is_what_decodes(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
@@ -105,7 +105,7 @@ def test_what_streams_is_what_decodes(tokenizer: Tokenizer, text: str) -> None:
     assert "".join(pieces) + stream.finish() == tokenizer.decode(ids)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(ids=st.lists(st.integers(0, 259), max_size=12))
 def test_what_a_model_may_write_streams_too(ids: list[int]) -> None:
     """Any tokens at all: broken UTF-8, special tokens in between, ends in the middle."""
@@ -114,7 +114,7 @@ def test_what_a_model_may_write_streams_too(ids: list[int]) -> None:
     assert "".join(pieces) + stream.finish() == BOTH[0].decode(ids)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ids=st.lists(st.integers(0, 287), max_size=12))
 def test_broken_bytes_spoil_nothing_after_them(ids: list[int]) -> None:
     """The decoder of bytes that are pieces breaks a whole run, of which some may be shown already;

@@ -19,9 +19,7 @@ from modelc.frontends import read_source
 from modelc.frontends.gguf.container import read_container
 
 STRING, UINT8, UINT32, FLOAT32, ARRAY = 8, 0, 4, 6, 9
-FUZZ = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def text(value: str | bytes) -> bytes:

@@ -18,9 +18,7 @@ from modelc.errors import BadInput
 from modelc.frontends import read_source
 from modelc.frontends.huggingface.safetensors import read_header
 
-FUZZ = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def file(header: Any, data: int = 16) -> bytes:

@@ -200,7 +200,7 @@ def test_byte_level(pre: str, tmp_path: Path) -> None:
     assert (data.bos_id, data.eos_ids, data.add_bos) == (0, (1,), False)
     assert data.special == {"bos_token": "<s>", "eos_token": "</s>"}
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(text)
     def any_text(one: str) -> None:
         check_same(made, rebuilt, [one])
@@ -215,7 +215,7 @@ def test_sentencepiece(prefix: bool, tmp_path: Path) -> None:
     rebuilt = Tokenizer.from_str(data.json)
     check_same(made, rebuilt, TEXTS)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(text)
     def any_text(one: str) -> None:
         check_same(made, rebuilt, [one])

@@ -13,7 +13,7 @@ values = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 dtypes = st.sampled_from(DTYPES)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(low=values, high=values, dtype=dtypes, share=st.floats(0, 1))
 def test_values_in_the_range_come_back(
     low: float, high: float, dtype: IntegerType, share: float
@@ -27,7 +27,7 @@ def test_values_in_the_range_come_back(
     assert encoding.dequantise(encoding.quantise(np.zeros(1)))[0] == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(limit=st.floats(1e-3, 1e6), dtype=dtypes)
 def test_symmetric_has_its_zero_in_the_middle(limit: float, dtype: IntegerType) -> None:
     encoding = symmetric(limit, dtype)

@@ -65,14 +65,14 @@ OPTIONS = st.dictionaries(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(OPTIONS)
 def test_key_does_not_depend_on_the_order_of_options(options: dict[str, Any]) -> None:
     backwards = dict(reversed(options.items()))
     assert key(Step("a", "m:f", options=options)) == key(Step("a", "m:f", options=backwards))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(OPTIONS, OPTIONS)
 def test_different_options_have_different_keys(one: dict[str, Any], other: dict[str, Any]) -> None:
     same = repr(sorted(one.items())) == repr(sorted(other.items()))

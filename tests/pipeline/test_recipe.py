@@ -132,7 +132,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     target=WORDS,
     quant=st.none() | WORDS,

@@ -45,9 +45,7 @@ def texts(results: list[ev.StepResult]) -> dict[str, str]:
     return {r.name: (r.path / "text").read_text() for r in results if r.entry}
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=plans(), jobs=st.integers(1, 4), limit=st.integers(1, 16))
 def test_in_any_order_the_same_results_within_the_limits(
     monkeypatch: pytest.MonkeyPatch, plan: Plan, jobs: int, limit: int

@@ -155,9 +155,7 @@ def tensor_encodings(draw: st.DrawFn, blocks: bool = True) -> TensorEncoding:
     return TensorEncoding(kind, bits, symmetric, scales, offsets, 16, 4, factors)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.sampled_from(["1.0.0", "0.6.1"]))
 def test_what_is_written_is_read(tmp_path: Path, data: st.DataObject, version: Any) -> None:
     names = st.text(min_size=1, max_size=8).filter(lambda name: name != "float")
@@ -305,9 +303,7 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         read_encodings(tmp_path / "absent.json")
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damage_never_gets_past(tmp_path: Path, data: st.DataObject) -> None:
     """A field of a good file set to anything gives encodings or BadInput, nothing else."""

@@ -37,7 +37,7 @@ def totals(path: AssignmentPath, options: dict[str, list[Option]]) -> list[tuple
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MODULES)
 def test_the_path_falls_in_size_and_rises_in_cost(options: dict[str, list[Option]]) -> None:
     path = assignment_path(options)
@@ -52,7 +52,7 @@ def test_the_path_falls_in_size_and_rises_in_cost(options: dict[str, list[Option
     assert points[-1][0] == sum(min(option.size for option in row) for row in options.values())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MODULES)
 def test_nothing_of_a_points_size_costs_less(options: dict[str, list[Option]]) -> None:
     path = assignment_path(options)
@@ -80,7 +80,7 @@ def test_the_dearest_matrix_is_left_precise() -> None:
     assert path.kinds(4) == {"down": "w4", "up": "w4"}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(MODULES, st.data())
 def test_a_module_is_left_as_it_is_at_a_point(
     options: dict[str, list[Option]], data: st.DataObject
@@ -97,7 +97,7 @@ def test_a_module_is_left_as_it_is_at_a_point(
     assert last == {**path.kinds(len(path) - 1), module: path.kinds(point)[module]}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MODULES, st.integers(0, 160))
 def test_a_size_is_filled(options: dict[str, list[Option]], size: int) -> None:
     path = assignment_path(options)

@@ -21,7 +21,7 @@ KINDS = st.sampled_from(["w8", "w4", "w4_b32", "w4_lpbq"])
 CHOICES = st.fixed_dictionaries({m: KINDS for m in MODULES if m != "model.embed_tokens"})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CHOICES, st.sampled_from(["w16", "w8"]))
 def test_they_make_what_they_were_made_of(choice: dict[str, str], table: str) -> None:
     kinds = {"model.embed_tokens": table, **choice}

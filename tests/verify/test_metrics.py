@@ -75,7 +75,7 @@ def test_cosine_similarity_is_pytorchs() -> None:
     assert (cosine_similarity(nothing, nothing), cosine_similarity(nothing, wanted)) == (1.0, 0.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 60), st.integers(2, 20), st.data())
 def test_every_token_but_the_first_is_scored_once(count: int, window: int, data) -> None:
     stride = data.draw(st.integers(1, window - 1))

@@ -13,7 +13,7 @@ from modelc.ir.packing.bits import expand_bits, pack_bits, packed_width
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=st.integers(1, 4), count=st.integers(1, 99), seed=st.integers(0, 999))
 def test_there_and_back(bits: int, rows: int, count: int, seed: int) -> None:
     codes = np.random.default_rng(seed).integers(0, 1 << bits, (rows, count), np.uint8)

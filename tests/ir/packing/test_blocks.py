@@ -20,7 +20,7 @@ from modelc.ir.packing.weight import unpack
 
 
 @pytest.mark.parametrize("name", sorted(PACKERS))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=st.integers(1, 5), blocks=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
 def test_unpacked_equals_gguf(name: str, rows: int, blocks: int, seed: int) -> None:
     raw = random_blocks(name, rows, blocks, seed)

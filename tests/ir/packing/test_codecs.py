@@ -15,7 +15,7 @@ from modelc.ir.packing.quantise_rows import quantise_rows
 
 ALL = sorted(KINDS)
 INTEGERS = [kind for kind in ALL if isinstance(KINDS[kind], IntegerForm)]
-few = settings(max_examples=4, deadline=None)
+few = settings(max_examples=4)
 seeds = st.integers(0, 2**32 - 1)
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 200))
 

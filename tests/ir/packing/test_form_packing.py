@@ -58,7 +58,7 @@ def test_what_has_kernels() -> None:
 
 
 @pytest.mark.parametrize("kind", PACKED)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(rows=st.integers(1, 5), columns=st.integers(1, 200), seed=st.integers(0, 99))
 def test_packing_keeps_the_numbers(kind: str, rows: int, columns: int, seed: int) -> None:
     coded = quantise_rows(some(rows, columns, seed), KINDS[kind])

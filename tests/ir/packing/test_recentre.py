@@ -26,7 +26,7 @@ def weight(rows: int, blocks: int, lowest: float, seed: int) -> PackedWeight:
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 4), st.integers(1, 70), st.floats(2, 13), st.integers(0, 99))
 def test_off_by_less_than_a_hundredth_of_a_step(
     rows: int, blocks: int, lowest: float, seed: int

@@ -24,7 +24,7 @@ def test_as_good_as_its_peer(centre: float) -> None:
     assert error(unpack(to_eight_bits(values, 32)), values) < 1.01 * expected
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 4), st.integers(1, 5), st.floats(1e-15, 1e15), st.integers(0, 99))
 def test_any_size_and_shape(rows: int, blocks: int, size: float, seed: int) -> None:
     values = np.random.default_rng(seed).normal(0, size, (rows, 32 * blocks)).astype(np.float32)

@@ -98,7 +98,7 @@ def test_what_is_not_rounded_is_not_scaled() -> None:
         assert all(np.array_equal(before.weights[n], after.weights[n]) for n in before.weights)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 99),
     width=st.sampled_from([32, 48, 96]),

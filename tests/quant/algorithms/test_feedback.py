@@ -17,7 +17,7 @@ from modelc.quant.algorithms.refit import refit
 from modelc.quant.algorithms.search import ranged, with_multiples
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 9), st.integers(0, 99))
 def test_a_cascade_is_a_loop_over_rows(rows: int, seed: int) -> None:
     random = np.random.default_rng(seed)

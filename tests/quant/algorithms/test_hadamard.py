@@ -24,7 +24,7 @@ def test_there_is_none_of_other_sizes(size: int) -> None:
     assert hadamard(size) is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=st.integers(1, 300), seed=st.integers(0, 5))
 def test_rotations_are_orthogonal(size: int, seed: int) -> None:
     matrix = random_rotation(size, seed).rotate(np.eye(size, dtype=np.float32))

@@ -56,9 +56,7 @@ def test_weights_that_are_cut_short(small: Path) -> None:
         check_contract({small.stem: small})
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_told(small: Path, data: st.DataObject) -> None:
     """Whatever a byte becomes, and wherever the file ends: bad input, or nothing that matters."""

@@ -19,9 +19,7 @@ NAMES = st.lists(
     max_size=4,
     unique=True,
 )
-FEW = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def container(contents: dict[str, bytes], comment: bytes = b"", zip64: bool = False) -> bytes:

@@ -15,6 +15,7 @@ from modelc.errors import BadInput, Where
 from modelc.ir.packing.coded_rows import dequantise_rows
 from modelc.ir.packing.kinds import Form
 from modelc.ir.provenance import module_of
+from modelc.ir.stored import release
 from modelc.ir.weights import StoredWeight
 from modelc.quant.algorithms.layer import Algorithm, Floats, Layer
 from modelc.reference.narrow import keep_rows
@@ -134,6 +135,7 @@ def _end(module: str) -> str:
 
 def _decoded(name: str, tensor: StoredWeight) -> Floats:
     values = replace(tensor.source, transposed=False).decode()
+    release(tensor.source)
     if not np.isfinite(values.sum(dtype=np.float64)):
         raise BadInput(
             "a weight is NaN or infinite",

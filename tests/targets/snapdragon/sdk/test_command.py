@@ -111,7 +111,7 @@ def test_the_script_calls_the_tools_as_the_direct_run_does(
         assert call["environment"]["LD_LIBRARY_PATH"] == f"{root}/lib/{HOST}:/opt/other lib"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), max_size=4))
 @example(["$(exit 1)", "'\"\\", "\n", "~", "*", "!!", "--like=option"])
 def test_any_argument_survives_the_shell(values: list[str]) -> None:
