@@ -32,7 +32,7 @@ def decoder_header(layers: int, extra: Sequence[tuple[str, list[Any]]] = ()) -> 
         for name in ("input_ids", "position_ids")
     ]
     more = [{"name": name, "elem_type": 7, "shape": sizes} for name, sizes in extra]
-    kept = [{"name": name, "elem_type": 1, "shape": shape} for name in states]
+    kept: list[dict[str, Any]] = [{"name": name, "elem_type": 1, "shape": shape} for name in states]
     logits = {"name": "logits", "elem_type": 1, "shape": ["batch_size", 1, 256]}
     retained = [{**state, "name": state["name"] + "_RetainedState"} for state in kept]
     return {"inputs": [*tokens, *kept, *more], "outputs": [logits, *retained]}

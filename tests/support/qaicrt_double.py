@@ -46,7 +46,7 @@ class Card:
 
     def bindings(self, folder: Path) -> list[SimpleNamespace]:
         graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
-        rows = []
+        rows: list[SimpleNamespace] = []
         for direction, values in enumerate((graph.input, graph.output)):
             for value in values:
                 kind = value.type.tensor_type

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from modelc.cli import build, bundles, compare, debug, eval, facts, sensitivity, step, store
+from modelc.cli import build, bundles, compare, debug, eval, facts, qaic, sensitivity, step, store
 from modelc.cli.render import show_error
 
 INTERRUPTED = 130  # Typer's exit status for Ctrl-C
@@ -36,6 +36,7 @@ app.command("inspect")(facts.inspect_command)
 app.command("targets")(facts.targets_command)
 app.command("doctor")(facts.doctor_command)
 app.add_typer(store.app, name="cache")
+app.add_typer(qaic.app, name="qaic")
 
 
 @app.callback(invoke_without_command=True)

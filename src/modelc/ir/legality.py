@@ -52,11 +52,11 @@ LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
     "qaic": {
         "": frozenset(
             _BASE - {"Gelu"}
-            | {"ArgMax", "CumSum", "Erf", "GatherND", "Log", "Pow", "ReduceMax", "ScatterND", "Sign"}
-            | {"Softmax", "TopK"}
+            | {"ArgMax", "CumSum", "Equal", "Erf", "GatherElements", "GatherND", "Log"}
+            | {"ReduceMax", "Softmax", "TopK"}
         ),
         "com.qualcomm.cloud": frozenset(
-            {"CtxGather", "CtxGatherCB", "CtxScatter", "CtxScatterCB"}
+            {"CtxGather", "CtxGatherCB", "CtxScatter", "CtxScatterCB", "CtxScatterCB3D"}
         ),
         "com.qti.aisw.onnx": frozenset({"CustomRMSNorm"}),
     },

@@ -96,5 +96,7 @@ def _constant(tensor: ir.TensorProtocol | None) -> str:
 @lru_cache(maxsize=1 << 16)  # the text is written after every pass
 def _place(source: StoredMatrix) -> str:
     edits = digest([source.rows, source.unpermute_heads, source.transposed, source.add])[:8]
-    rounding = f", {source}" if isinstance(source, RoundedMatrix) else ""
-    return f"{source.path.name}@{source.offset}, {source.format}, {edits}{rounding}"
+    how = "" if type(source) is StoredMatrix else f", {type(source).__name__}"
+    if isinstance(source, RoundedMatrix):
+        how = f", {source}"
+    return f"{source.path.name}@{source.offset}, {source.format}, {edits}{how}"

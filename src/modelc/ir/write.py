@@ -1,4 +1,5 @@
-"""Models on disk for a runtime: ONNX files and their weights in one file beside them.
+"""Models on disk for a runtime: ONNX files and their weights in one file beside them, or in several
+where a loader wants small ones.
 
 Weights are computed, written and dropped one after the other, so that memory holds no more than
 one of them (and what is computed together with it).
@@ -19,17 +20,26 @@ from modelc.ir.weights import DerivedWeight, StoredWeight
 
 ALIGNMENT: Final = 64  # a cache line, and the widest vector registers
 INLINE: Final = 1024  # bytes; smaller tensors lie in the ONNX file, where shape inference sees them
+PIECE: Final = 64 << 20  # bytes that are written at once
 
 Written = Callable[[str, ir.TensorProtocol], None]
 
 
-def write_model(model: ir.Model, path: Path, written: Written = lambda name, tensor: None) -> None:
+def write_model(
+    model: ir.Model,
+    path: Path,
+    written: Written = lambda name, tensor: None,
+    chunk_bytes: int | None = None,
+) -> None:
     """Write `path` and, beside it, `path`.data; as `write_models`."""
-    write_models({path: model}, path.with_name(f"{path.name}.data"), written)
+    write_models({path: model}, path.with_name(f"{path.name}.data"), written, chunk_bytes)
 
 
 def write_models(
-    models: Mapping[Path, ir.Model], data: Path, written: Written = lambda name, tensor: None
+    models: Mapping[Path, ir.Model],
+    data: Path,
+    written: Written = lambda name, tensor: None,
+    chunk_bytes: int | None = None,
 ) -> None:
     """Write each model to its path and the large weights of all to `data`, in the same folder;
     none of the files may exist.
@@ -39,9 +49,11 @@ def write_models(
 
     Args:
         written: called with each large tensor's name and the tensor just after it was written.
+        chunk_bytes: after how many the weights go on in another file, `data` with a number at the
+            end of its stem; only a larger tensor makes a larger file.
     """
-    with data.open("xb") as stream:
-        weights = _Weights(stream, data, written)
+    with _Files(data, chunk_bytes) as files:
+        weights = _Weights(files, written)
         for path, model in models.items():
             assert path.parent == data.parent, "a model finds its data only beside it"
             copy = model.clone()  # shares the tensors
@@ -53,14 +65,40 @@ def write_models(
                 file.write(proto.SerializeToString(deterministic=True))
 
 
+class _Files:
+    """Files that bytes are appended to, one after the other."""
+
+    def __init__(self, first: Path, limit: int | None) -> None:
+        self._first = first
+        self._limit = limit
+        self._count = 0
+
+    def __enter__(self) -> _Files:
+        self._path, self._stream = self._first, self._first.open("xb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    def append(self, tensor: ir.TensorProtocol) -> tuple[Path, int, int]:
+        """Write a tensor's bytes; return their file, offset and length."""
+        end = self._stream.tell()
+        if self._limit is not None and end and end + tensor.nbytes > self._limit:
+            self._stream.close()
+            self._count += 1
+            name = f"{self._first.stem}_{self._count}{self._first.suffix}"
+            self._path = self._first.with_name(name)
+            self._stream = self._path.open("xb")
+        return self._path, *_append(self._stream, tensor)
+
+
 @dataclass(frozen=True)
 class _Weights:
-    """A file of weights and what is in it, by what the bytes are made of."""
+    """Files of weights and what is in them, by what the bytes are made of."""
 
-    stream: BinaryIO
-    path: Path
+    files: _Files
     told: Written
-    places: dict[Hashable, tuple[int, int]] = field(default_factory=dict)
+    places: dict[Hashable, tuple[Path, int, int]] = field(default_factory=dict)
     small: dict[Hashable, np.ndarray] = field(default_factory=dict)
 
     def written(self, name: str, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
@@ -69,15 +107,17 @@ class _Weights:
             return self._computed(name, tensor)
         key = _identity(tensor)
         if key not in self.places:
-            self.places[key] = _append(self.stream, tensor)
+            self.places[key] = self.files.append(tensor)
             self.told(name, tensor)
+        path, offset, length = self.places[key]
         return ir.ExternalTensor(
-            self.path.name,
-            *self.places[key],
+            path.name,
+            offset,
+            length,
             tensor.dtype,
             shape=ir.Shape(tensor.shape.numpy()),
             name=name,
-            base_dir=self.path.parent,
+            base_dir=path.parent,
         )
 
     def _computed(self, name: str, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
@@ -108,6 +148,11 @@ def _append(stream: BinaryIO, tensor: ir.TensorProtocol) -> tuple[int, int]:
     if tensor.dtype.bitwidth < 8:
         stream.write(tensor.tobytes())
     else:
-        array = np.ascontiguousarray(tensor.numpy())
-        stream.write(array.reshape(-1).view(np.uint8).data)
+        # A transposed matrix is turned in pieces: there is never a second one of its size.
+        array = tensor.source.decode() if isinstance(tensor, StoredWeight) else tensor.numpy()
+        array = array if array.ndim > 1 else array.reshape(1, -1)
+        rows = max(1, PIECE // max(1, array[:1].nbytes))
+        for first in range(0, len(array), rows):
+            piece = np.ascontiguousarray(array[first : first + rows])
+            stream.write(piece.reshape(-1).view(np.uint8).data)
     return offset, stream.tell() - offset

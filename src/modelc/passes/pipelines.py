@@ -42,10 +42,12 @@ PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
     "htp-plain": ("modelc.passes.htp.plain_onnx:PlainOnnx",),
     # Cloud AI 100.
     "qaic": (
+        "modelc.passes.qaic.adapters:AddAdapters",
         "modelc.passes.expand:ExpandComposites",
         "modelc.passes.qaic.operators:CardOperators",
         "modelc.passes.qaic.contract:CardContract",
         "modelc.passes.qaic.logits:KeepLogits",
+        "modelc.passes.qaic.sampling:SampleOnCard",
         "modelc.passes.qaic.clip:ClipToHalf",
     ),
     "htp-quantised": (*_HTP_FLOAT, "modelc.passes.htp.quantise:Quantise"),
