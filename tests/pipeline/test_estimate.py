@@ -7,8 +7,11 @@ from support import random_models
 from support.commands import Ran
 
 from modelc.errors import BadInput
+from modelc.pipeline.compile import compile_source
 from modelc.pipeline.estimate import HTP_LIMIT, Estimate, estimate_source
 from modelc.pipeline.make_recipe import make_recipe
+from modelc.pipeline.store import Store
+from modelc.quant.schemes import SCHEMES
 
 # head_dim 16, 2 layers, 2 key heads.
 KV_ELEMENTS = 2 * 2 * 2 * 16
@@ -49,6 +52,26 @@ def test_fewer_bits_take_less(llama_folder: Path) -> None:
         for quant in ("fp32", "q8_0", "q4_0")
     ]
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
+
+
+@pytest.mark.parametrize("quant", ["w4_b32", "u4_b128", "w4_b32_a8"])
+def test_codes_are_those_of_the_bundle(llama_folder: Path, tmp_path: Path, quant: str) -> None:
+    found = estimate(llama_folder, target="cpu", quant=quant)
+    options = {"target": "cpu", "quant": quant, "verify_min_sqnr_db": 0, "verify_min_top1": 0}
+    recipe = make_recipe(None, {**options, "verify_max_perplexity_ratio": 100})
+    compile_source(llama_folder, recipe, tmp_path / "bundle", store=Store(tmp_path / "store"))
+    shipped = (tmp_path / "bundle" / "model.onnx.data").stat().st_size
+    # The head's eight bits are widened when they are loaded.
+    head = 0 if quant.endswith("_a8") else 3 * random_models.VOCAB * 64
+    assert found.parts[0].weights - head == pytest.approx(shipped, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "quant", [row.name for row in SCHEMES.values() if "cpu" in row.families and row.name != "gguf"]
+)
+def test_every_scheme_takes_no_more_than_floats(llama_folder: Path, quant: str) -> None:
+    floats = estimate(llama_folder, target="cpu", quant="fp32").parts[0].weights
+    assert 0 < estimate(llama_folder, target="cpu", quant=quant).parts[0].weights <= floats
 
 
 def test_activations_are_at_least_a_product(llama_folder: Path) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from modelc.frontends import read_model
+from modelc.ir.packing.form_packing import FormPacking
+from modelc.ir.packing.half import HALVES
+from modelc.ir.packing.kinds import KINDS
 from modelc.ir.stored import StoredMatrix, tensor_shape
+from modelc.passes.cpu.coding import form_coding
 from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.free_memory import free_memory
 from modelc.pipeline.job import Job, make_job
+from modelc.pipeline.module_kinds import cpu_kinds
 from modelc.pipeline.part_sizes import HTP_LIMIT
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.steps import DEFAULT_CONTEXT
+from modelc.quant.overrides import EMBEDDING, HEAD
 
 if TYPE_CHECKING:
     from modelc.decoder.config import DecoderModel
@@ -142,7 +149,10 @@ def _on_cpu(job: Job) -> Estimate:
     sizes = {"batch": 1, "sequence": new_tokens, "past": length - new_tokens}
     peak = peak_activations(graph, sizes, 4)
     kv_per_token = 2 * config.layers * config.kv_heads * config.head_dim * 4
-    weights = int(sum(_matrix_bytes(job, matrix) for matrix in decoder.weights.values()))
+    kinds = cpu_kinds(job, decoder)
+    weights = int(sum(_weight_bytes(job, kinds, *weight) for weight in decoder.weights.items()))
+    if config.tied_head and HEAD in kinds:  # in codes, beside the table
+        weights += int(_coded_bytes(job, kinds[HEAD], decoder.weights[f"{EMBEDDING}.weight"]))
     part = PartEstimate("1_of_1", "all", weights, kv_per_token * length, peak.nbytes)
     return Estimate(
         target=job.target.name,
@@ -160,12 +170,27 @@ def _parameters(model: DecoderModel) -> int:
     return sum(math.prod(tensor_shape(matrix)) for matrix in model.weights.values())
 
 
-def _matrix_bytes(job: Job, matrix: StoredMatrix) -> float:
+def _weight_bytes(job: Job, kinds: Mapping[str, str], name: str, weight: StoredMatrix) -> float:
     """Bytes of one weight as the CPU holds it; vectors stay float."""
-    count = math.prod(tensor_shape(matrix))
-    kind = job.scheme.weights
-    if len(matrix.shape) < 2 or kind == "float":
+    count, scheme = math.prod(tensor_shape(weight)), job.scheme.weights
+    if len(weight.shape) < 2 or scheme == "float":
         return count * 4
-    if kind == "gguf":
-        return count * _GGUF_BITS.get(matrix.format, 32) / 8
-    return count * _BITS[kind] / 8
+    if kind := kinds.get(name.removesuffix(".weight")):
+        return _coded_bytes(job, kind, weight)
+    if scheme == "gguf":
+        return count * _GGUF_BITS.get(weight.format, 32) / 8
+    if job.scheme.has_kinds:  # the table, which stays as it is stored
+        return count * (2 if weight.format in HALVES else 4)
+    return count * _BITS[scheme] / 8
+
+
+def _coded_bytes(job: Job, kind: str, weight: StoredMatrix) -> float:
+    """Bytes of codes as MatMulNBits reads them, or of the floats that they are widened to."""
+    count, columns = math.prod(tensor_shape(weight)), weight.shape[-1]
+    coding = form_coding(KINDS[kind], columns, job.scheme.activations)
+    if not isinstance(coding, FormPacking):
+        return count * 4
+    layout = coding.layout
+    blocks = count / columns * -(-columns // layout.block_size)  # the last of a row is filled up
+    zero = layout.bits if layout.zero_points else 0
+    return blocks * (layout.block_size * layout.bits + 32 + zero) / 8

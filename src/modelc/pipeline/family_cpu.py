@@ -11,18 +11,17 @@ from modelc.bundle.write import FromFile
 from modelc.frontends import read_model
 from modelc.pipeline.family import Contents, Family
 from modelc.pipeline.job import Job
-from modelc.pipeline.module_kinds import matrix_shapes, most_and_others
+from modelc.pipeline.module_kinds import cpu_kinds, most_and_others
 from modelc.pipeline.plan_weights import weights_input, weights_step
 from modelc.pipeline.step import SOURCE, Step, StepContext
 from modelc.pipeline.steps import IR
 from modelc.pipeline.store import Entry
-from modelc.quant.overrides import weight_kinds
 
 MODEL: Final = "model.onnx"
 
 
 def _steps(job: Job) -> tuple[Step, ...]:
-    kinds = _kinds(job)
+    kinds = cpu_kinds(job, read_model(job.source))
     coded = {"weights": "kinds", "kinds": most_and_others(kinds)}
     return (
         *weights_step(job, kinds, {}),
@@ -39,12 +38,6 @@ def _steps(job: Job) -> tuple[Step, ...]:
             tools=("onnx", "onnx-ir"),
         ),
     )
-
-
-def _kinds(job: Job) -> dict[str, str]:
-    """Return the kind of each module's weights, by the scheme and the overrides; none for schemes
-    of another sort."""
-    return weight_kinds(matrix_shapes(read_model(job.source)), job.scheme, job.recipe.overrides)
 
 
 def lower(context: StepContext) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from modelc.decoder.config import DecoderModel
 from modelc.ir.stored import tensor_shape
-from modelc.quant.overrides import EMBEDDING, HEAD
+from modelc.pipeline.job import Job
+from modelc.quant.overrides import EMBEDDING, HEAD, weight_kinds
 
 
 def matrix_shapes(model: DecoderModel) -> dict[str, tuple[int, ...]]:
@@ -20,6 +21,16 @@ def matrix_shapes(model: DecoderModel) -> dict[str, tuple[int, ...]]:
     if model.config.tied_head:
         shapes[HEAD] = shapes[EMBEDDING]
     return shapes
+
+
+def cpu_kinds(job: Job, model: DecoderModel) -> dict[str, str]:
+    """Return the kind of each module's weights on the CPU, by the scheme and the overrides; none
+    for schemes of another sort.
+
+    Raises:
+        BadInput: as `weight_kinds`.
+    """
+    return weight_kinds(matrix_shapes(model), job.scheme, job.recipe.overrides)
 
 
 def most_and_others(kinds: Mapping[str, str]) -> dict[str, str]:

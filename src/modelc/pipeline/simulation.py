@@ -20,7 +20,7 @@ from modelc.pipeline.events import Events, ignore
 from modelc.pipeline.execute import execute
 from modelc.pipeline.imported_weights import SCALES
 from modelc.pipeline.job import Job
-from modelc.pipeline.module_kinds import matrix_shapes
+from modelc.pipeline.module_kinds import cpu_kinds, matrix_shapes
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.simulation_plan import simulation_job, simulation_plan
 from modelc.pipeline.step import StepContext
@@ -28,7 +28,7 @@ from modelc.pipeline.steps import FACTS, canonical_graph
 from modelc.pipeline.steps_graphs import ENCODINGS
 from modelc.pipeline.store import Store
 from modelc.quant.algorithms.table import ALGORITHMS
-from modelc.quant.overrides import EMBEDDING, weight_kinds
+from modelc.quant.overrides import EMBEDDING
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -67,7 +67,7 @@ class Simulated:
         """The kind of each module's weights; none for a scheme without."""
         if self.job.target.chipset is not None:
             return dict(decoder_job(self.job).kinds)
-        return weight_kinds(self.shapes, self.job.scheme, self.job.recipe.overrides)
+        return cpu_kinds(self.job, read_model(self.job.source))
 
     @property
     def has_transforms(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from modelc.errors import BadInput, ModelcError, Where
 from modelc.ir.packing.choose import Blocks, Gguf, choose_packing
-from modelc.ir.packing.form_packing import form_packing
+from modelc.ir.packing.form_packing import FormPacking, form_packing
 from modelc.ir.packing.kinds import KINDS, Form
 from modelc.ir.packing.packing import Packing
 from modelc.ir.provenance import module_of
@@ -34,9 +34,7 @@ def coding_of(
     columns = linear.matrices[0].shape[-1]
     if weights == "kinds":
         form = KINDS[kind_of(module_of(linear.nodes[0]), kinds)]
-        if form.bits == 8 and activations != "int8_dynamic":
-            return form  # MatMulNBits takes ten times as long as MatMul does
-        return form_packing(form, columns) or form
+        return form_coding(form, columns, activations)
     packing = choose_packing(linear.matrices[0].format, weights, gguf)
     if packing is not None and columns % packing.layout.block_size:
         block = packing.layout.block_size
@@ -46,6 +44,13 @@ def coding_of(
             hint="use --quant fp32",
         )
     return packing
+
+
+def form_coding(form: Form, columns: int, activations: str) -> FormPacking | Form:
+    """Return how a matrix of a form and so many inputs is coded."""
+    if form.bits == 8 and activations != "int8_dynamic":
+        return form  # MatMulNBits takes ten times as long as MatMul does
+    return form_packing(form, columns) or form
 
 
 def kind_of(module: str, kinds: Mapping[str, str]) -> str:
