@@ -22,6 +22,7 @@ from random_models import SHAPES, default_folder
 from tables import machine, show
 
 from modelc.decoder.builder import build_decoder
+from modelc.decoder.config import DecoderModel
 from modelc.frontends import read_model
 from modelc.passes.expand import ExpandComposites
 from modelc.pipeline.memory import PeakMemory
@@ -43,14 +44,10 @@ def main() -> None:
 
     source = read_model(make(options.folder, options.size))
     layers = source.config.layers
-    kept = min(options.layers or layers, layers)
-    config = replace(source.config, layers=kept, windows=source.config.windows[:kept])
-    weights = {name: w for name, w in source.weights.items() if layer_of(name) < kept}
-    part = replace(source, config=config, weights=weights)
+    part = first_layers(source, options.layers or layers)
+    kept = part.config.layers
     model = ExpandComposites().apply(build_decoder(part, options.length))
-    random = np.random.default_rng(0)
-    shape = (options.samples, options.length)
-    sequences = random.integers(0, config.vocab_size, shape).tolist()
+    sequences = random_tokens(part, options.samples, options.length)
 
     marks = [(time.perf_counter(), sum(os.times()[:2]))]
     reached = 0
@@ -76,7 +73,23 @@ def main() -> None:
     show(title, ("work", "clock", "cores", "peak"), rows)
 
 
-def layer_of(name: str) -> int:
+def first_layers(source: DecoderModel, count: int) -> DecoderModel:
+    """Return a decoder of the first layers alone, with the same head."""
+    kept = min(count, source.config.layers)
+    config = replace(source.config, layers=kept, windows=source.config.windows[:kept])
+    weights = {name: w for name, w in source.weights.items() if _layer(name) < kept}
+    return replace(source, config=config, weights=weights)
+
+
+def random_tokens(source: DecoderModel, samples: int, length: int) -> list[list[int]]:
+    random = np.random.default_rng(0)
+    drawn: list[list[int]] = random.integers(
+        0, source.config.vocab_size, (samples, length)
+    ).tolist()
+    return drawn
+
+
+def _layer(name: str) -> int:
     """Return the layer that a weight is of, -1 for the others."""
     return int(name.split(".")[2]) if name.startswith("model.layers.") else -1
 

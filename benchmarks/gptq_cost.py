@@ -12,11 +12,9 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from calibration_cost import layer_of
+from calibration_cost import first_layers, random_tokens
 from random_folder import make
 from random_models import SHAPES, default_folder
 from tables import machine, show
@@ -45,12 +43,10 @@ def main() -> None:
 
     source = read_model(make(options.folder, options.size))
     layers = source.config.layers
-    kept = min(options.layers or layers, layers)
-    config = replace(source.config, layers=kept, windows=source.config.windows[:kept])
-    weights = {name: w for name, w in source.weights.items() if layer_of(name) < kept}
-    model = build_decoder(replace(source, config=config, weights=weights), options.length)
-    random = np.random.default_rng(0)
-    samples = random.integers(0, config.vocab_size, (options.samples, options.length)).tolist()
+    part = first_layers(source, options.layers or layers)
+    kept = part.config.layers
+    model = build_decoder(part, options.length)
+    samples = random_tokens(part, options.samples, options.length)
     forms = matrix_forms(model, {"": options.kind, "lm_head": "w8"})
     rows: list[tuple[str, str, str]] = []
     marks = [(time.perf_counter(), sum(os.times()[:2]))]
@@ -62,7 +58,8 @@ def main() -> None:
         print(*rows[-1], flush=True)
 
     with PeakMemory() as memory:
-        walk(model, config, choose_algorithms([options.algorithms], {}), forms, samples, finish)
+        algorithms = choose_algorithms(options.algorithms.split(","), {})
+        walk(model, part.config, algorithms, forms, samples, finish)
     clock, cores = (marks[-1][i] - marks[0][i] for i in (0, 1))
     rows.append(("all", f"{clock:.1f} s", f"{cores:.1f} s"))
     print(machine())

@@ -18,14 +18,13 @@ from modelc.passes.simulate import GGML
 from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.events import Events, ignore
 from modelc.pipeline.execute import execute
-from modelc.pipeline.imported_weights import SCALES
 from modelc.pipeline.job import Job
 from modelc.pipeline.module_kinds import cpu_kinds, matrix_shapes
 from modelc.pipeline.recipe import Recipe
+from modelc.pipeline.rounded_graph import rounded_graph
 from modelc.pipeline.simulation_plan import simulation_job, simulation_plan
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import FACTS, canonical_graph
-from modelc.pipeline.steps_graphs import ENCODINGS
 from modelc.pipeline.store import Store
 from modelc.quant.algorithms.table import ALGORITHMS
 from modelc.quant.overrides import EMBEDDING
@@ -85,27 +84,14 @@ class Simulated:
             kinds: module -> kind of its weights, in place of the recipe's; what algorithms made
                 codes of is rounded again where its kind differs.
         """
-        from modelc.ir.encodings import load
-        from modelc.ir.packing import given_scales
-        from modelc.passes.base import run_passes
-        from modelc.passes.pipelines import build_pipeline
-
         scheme = self.job.scheme
-        known, scales = {}, {}
-        if folder := self._folders.get("encodings"):
-            known = load(folder / ENCODINGS)
-            if (folder / SCALES).exists():
-                scales = given_scales.load(folder / SCALES)
-        settings = {
-            "encodings": known,
-            "weights": self._weights() if kinds is None else kinds,
-            "scales": scales,
-            "activations": "encoded" if scheme.is_calibrated else scheme.activations,
-            "gguf": self.job.recipe.gguf,
-        }
-        passes = build_pipeline("simulated", settings)
-        model = canonical_graph(self._context("canonical", "weights"))
-        return run_passes(model, passes, graph=scheme.name)[0]
+        return rounded_graph(
+            canonical_graph(self._context("canonical", "weights")),
+            self._folders.get("encodings"),
+            weights=self._weights() if kinds is None else kinds,
+            activations="encoded" if scheme.is_calibrated else scheme.activations,
+            gguf=self.job.recipe.gguf,
+        )
 
     def float_logits(self, sequences: Sequences) -> Iterator[np.ndarray]:
         """Yield the float model's logits, float32 [tokens, vocab] for each sequence; those of the

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from modelc.pipeline.job import CALIBRATION_TEXT, VERIFY_TEXT
+from modelc.pipeline.rounded_graph import rounded_graph
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import REFERENCE_BYTES, canonical_graph, read_facts, text_tokens
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
+    pass
 
 FLOAT_LOGITS: Final = "logits.npy"
 SEQUENCES: Final = "sequences.json"
@@ -84,10 +85,16 @@ def try_kinds(context: StepContext) -> None:
     ]
     expected = np.load(folder / FLOAT_LOGITS, mmap_mode="r")
     beginning: list[np.ndarray] = []
+    rounded = rounded_graph(
+        canonical_graph(context),
+        context.inputs.get("encodings"),
+        weights=context.options["kinds"],
+        activations=context.options["activations"],
+    )
     most = min(context.options["verified"], max(2, REFERENCE_BYTES // expected[0].nbytes))
 
     def found() -> Iterator[np.ndarray]:
-        for logits in StreamedReference(_rounded_graph(context)).logits_of(sequences):
+        for logits in StreamedReference(rounded).logits_of(sequences):
             if not beginning:
                 beginning.append(logits[:most].copy())
             yield logits
@@ -124,20 +131,3 @@ def _figures(perplexity: float, float_perplexity: float, distance: Any) -> dict[
         "kl_divergence": finite(distance.kl_divergence),
         "sqnr_db": finite(distance.sqnr_db),
     }
-
-
-def _rounded_graph(context: StepContext) -> ir.Model:
-    """Return the expanded graph with weights and activations rounded."""
-    from modelc.ir.encodings import load
-    from modelc.passes.base import run_passes
-    from modelc.passes.pipelines import build_pipeline
-    from modelc.pipeline.steps_graphs import ENCODINGS
-
-    folder = context.inputs.get("encodings")
-    settings = {
-        "encodings": load(folder / ENCODINGS) if folder else {},
-        "weights": context.options["kinds"],
-        "activations": context.options["activations"],
-    }
-    passes = build_pipeline("simulated", settings)
-    return run_passes(canonical_graph(context), passes, graph="decoder")[0]
