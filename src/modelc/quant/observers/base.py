@@ -32,5 +32,6 @@ class Observer(Protocol):
 
 def clipped(seen: TensorStatistics, low: float, high: float) -> Range:
     """Return [low, high] cut to what was seen, and where it leaves some of that out."""
-    inner_low, inner_high = max(low, seen.low), min(high, seen.high)
+    inner_low = min(max(low, seen.low), seen.high)  # of a constant both ends are the constant
+    inner_high = max(min(high, seen.high), seen.low)
     return Range(inner_low, inner_high, inner_low > seen.low, inner_high < seen.high)
