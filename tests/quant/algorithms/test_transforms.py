@@ -12,6 +12,7 @@ from support.rewritten import forms_of, with_weights, worked
 
 from modelc.decoder.builder import build_decoder
 from modelc.decoder.config import DecoderModel
+from modelc.errors import BadInput
 from modelc.frontends import read_model
 from modelc.quant.algorithms.awq import Awq
 from modelc.quant.algorithms.equalise import Equalise
@@ -48,7 +49,9 @@ def test_the_float_model_stays(made: Made, names: str, tmp_path: Path) -> None:
     model, graph, wanted = made
     chosen: list[Algorithm] = [TRANSFORMS[name] for name in names.split()]
     if model.config.architecture == "gemma2" and "rotate" in names:
-        pytest.skip("refused: see test_rotate")
+        with pytest.raises(BadInput, match="can't be rotated"):
+            chosen[0].check(model.config)
+        return
     changed = worked(graph, model, chosen, forms_of(model, "w4_b32", head="w4"), SAMPLES)
     assert changed, "nothing was done"
     found = StreamedReference(with_weights(graph, changed, tmp_path)).logits(SAMPLES[0])
