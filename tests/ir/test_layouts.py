@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.quantised_folders import pack, signed
 
+from modelc.errors import ModelcError
+from modelc.ir.coded import CodedMatrix, StoredArray
 from modelc.ir.layouts.bits import along_words, of_outputs
 from modelc.ir.layouts.gptq import gptq_zeros
 
@@ -48,3 +53,12 @@ def test_zeros_less_one_borrow_from_their_neighbours(bits: int, seed: int) -> No
         words = signed((pack(zeros, bits).T.long() - ones) % 2**32)
     found = gptq_zeros(words.numpy(), bits, slice(None), 64, less_one=True)
     np.testing.assert_array_equal(found, zeros.T.numpy())
+
+
+def test_codes_are_not_taken_for_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "codes.bin"
+    path.write_bytes(bytes(16))
+    array = StoredArray(path, 0, "int8", (2, 8))
+    matrix = CodedMatrix(path, 0, "rows", (2, 8), parts=(("codes", array),))
+    with pytest.raises(ModelcError, match="CodedMatrix has no blocks"):
+        matrix.blocks()

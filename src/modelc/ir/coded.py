@@ -21,7 +21,7 @@ from modelc.ir.layouts.packed_rows import as_packed_rows
 from modelc.ir.layouts.rows import as_bits, as_rows
 from modelc.ir.packing.coded_rows import CodedRows, dequantise_rows
 from modelc.ir.packing.kinds import Form, IntegerForm
-from modelc.ir.stored import StoredMatrix, mapped
+from modelc.ir.stored import MadeMatrix, mapped
 
 STORED_TYPES: Final = frozenset(
     {
@@ -74,7 +74,7 @@ class StoredArray:
 
 
 @dataclass(frozen=True)
-class CodedMatrix(StoredMatrix):
+class CodedMatrix(MadeMatrix):
     """A matrix of output channels by inputs, whatever way its codes lie in.
 
     Attributes:
@@ -104,9 +104,6 @@ class CodedMatrix(StoredMatrix):
     def what(self) -> str:
         """Its codes, for people."""
         return str(self.form) if self.form else "codes of a table"
-
-    def blocks(self) -> np.ndarray:
-        raise NotImplementedError("codes have no blocks: take `coded`")
 
     def coded(self, rows: Rows = slice(None)) -> CodedRows:
         """Return some of this weight's rows as they are; row 0 is the first of `self.rows`."""

@@ -17,7 +17,7 @@ from modelc.ir.packing.quantise_rows import quantise_rows
 from modelc.ir.packing.slabs import stored_shape
 from modelc.ir.packing.weight import unpack
 from modelc.ir.packing.whole import encode
-from modelc.ir.stored import StoredMatrix
+from modelc.ir.stored import MadeMatrix, StoredMatrix
 from modelc.ir.weights import StoredWeight
 
 Rounding = Form | BlockPacking | Encoding
@@ -25,7 +25,7 @@ Rounding = Form | BlockPacking | Encoding
 
 
 @dataclass(frozen=True)
-class RoundedMatrix(StoredMatrix):
+class RoundedMatrix(MadeMatrix):
     """A stored weight quantised and dequantised when it is decoded; it is sliced and transposed as
     any other.
 
@@ -40,15 +40,9 @@ class RoundedMatrix(StoredMatrix):
     rounding: Rounding = field(kw_only=True)
     given: GivenScales | None = field(default=None, kw_only=True)
 
-    def __post_init__(self) -> None:
-        """Whatever the source is of, it was checked there."""
-
     @property
     def row_bytes(self) -> int:
         return self.source.row_bytes
-
-    def blocks(self) -> np.ndarray:
-        raise NotImplementedError("what is rounded has no blocks: take `decode`")
 
     def decode_rows(self, rows: np.ndarray) -> np.ndarray:
         rounding = self.rounding

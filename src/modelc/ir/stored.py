@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from modelc.errors import BadInput, Where
+from modelc.errors import BadInput, ModelcError, Where
 from modelc.ir.decode import decode_blocks
 
 # Elements and bytes of one block along a row, by format name (GGML's names; the float formats of
@@ -108,6 +108,22 @@ class StoredMatrix:
         """Return float32 [len(rows), columns]: these rows of the matrix, before transposing."""
         values = decode_blocks(self.blocks()[rows], self.format)
         return values + np.float32(self.add) if self.add else values
+
+
+@dataclass(frozen=True)
+class MadeMatrix(StoredMatrix):
+    """A matrix whose numbers are made of something else when it is decoded, so that there are no
+    blocks of a format to be had: who wants some asks for `decode`, or for codes."""
+
+    def __post_init__(self) -> None:
+        """What it is made of was checked where that was read."""
+
+    def blocks(self) -> np.ndarray:
+        """Raises ModelcError: a caller took it for a matrix that lies in blocks."""
+        raise ModelcError(
+            f"a {type(self).__name__} has no blocks: its numbers are made when it is decoded",
+            where=Where(path=str(self.path)),
+        )
 
 
 def tensor_shape(source: StoredMatrix) -> tuple[int, ...]:

@@ -114,9 +114,9 @@ def test_calibration() -> None:
 
 
 def test_environment() -> None:
-    told = environment("resnet50,offline,nsp.14", model="m.onnx", work_dir="/work")
+    told = environment("resnet50,offline,nsp.14", model="m.onnx", work_dir="bench")
     for prefix in ("CM", "MLC"):
-        assert told[f"{prefix}_QAIC_MODEL_COMPILED_BINARY_WITH_PATH"] == "/work/elfs/programqpc.bin"
+        assert told[f"{prefix}_QAIC_MODEL_COMPILED_BINARY_WITH_PATH"] == "bench/elfs/programqpc.bin"
         assert told[f"{prefix}_QAIC_MODEL_BATCH_SIZE"] == "8"
 
 

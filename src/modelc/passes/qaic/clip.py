@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.ir.legality import Stage
-from modelc.ir.stored import StoredMatrix
+from modelc.ir.stored import MadeMatrix, StoredMatrix
 from modelc.ir.weights import StoredWeight
 from modelc.passes.base import Pass
 
@@ -18,16 +18,10 @@ HALF_MIN: Final = float(np.finfo(np.float16).min)
 
 
 @dataclass(frozen=True)
-class HalfRange(StoredMatrix):
+class HalfRange(MadeMatrix):
     """A stored weight whose numbers are clipped to float16's range when it is decoded."""
 
     source: StoredMatrix = field(kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Whatever the source is of, it was checked there."""
-
-    def blocks(self) -> np.ndarray:
-        raise NotImplementedError("what is clipped has no blocks: take `decode`")
 
     def decode(self) -> np.ndarray:
         return in_range(self.source.decode())

@@ -8,11 +8,11 @@ import numpy as np
 
 from modelc.decoder.config import DecoderModel
 from modelc.errors import BadInput
-from modelc.ir.stored import StoredMatrix, tensor_shape
+from modelc.ir.stored import MadeMatrix, StoredMatrix, tensor_shape
 
 
 @dataclass(frozen=True)
-class RepeatedHeads(StoredMatrix):
+class RepeatedHeads(MadeMatrix):
     """A projection's weight or bias with the rows of every head several times in a row.
 
     Attributes:
@@ -24,12 +24,6 @@ class RepeatedHeads(StoredMatrix):
     source: StoredMatrix = field(kw_only=True)
     heads: int = field(kw_only=True)
     times: int = field(kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Whatever the source is of, it was checked there."""
-
-    def blocks(self) -> np.ndarray:
-        raise NotImplementedError("repeated heads have no blocks: take `decode`")
 
     def decode(self) -> np.ndarray:
         rows = self.source.decode()
