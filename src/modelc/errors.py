@@ -57,9 +57,13 @@ class BadInput(ModelcError):
 
 
 class Missing(ModelcError):
-    """A tool, library or device that the work needs is not here (exit status 3)."""
+    """A tool, library or device that the work needs is not here (exit status 3).
+
+    `report` is what was done nevertheless, if the work was a compile.
+    """
 
     exit_code = 3
+    report: object = None
 
 
 class BelowThreshold(ModelcError):

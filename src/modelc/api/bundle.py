@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from modelc.bundle.read import BundleFiles, open_bundle
 from modelc.bundle.tokenizer import Tokenizer, load_tokenizer
-from modelc.errors import BadInput
+from modelc.errors import BadInput, nearest
 from modelc.pipeline.compile import CompileReport
 from modelc.pipeline.plans import files_to_run
 from modelc.pipeline.steps import VERIFICATION_DATA
@@ -32,13 +32,18 @@ Prompt = str | Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True)
 class GeneratedText:
-    """Text that a bundle wrote, and what it took; rates in tokens per second."""
+    """Text that a bundle wrote, and what it took; rates in tokens per second.
+
+    Attributes:
+        first_token_seconds: from the start of the prompt to the first token.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     prompt_tokens: int
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
+    first_token_seconds: float
 
     def document(self) -> dict[str, Any]:
         """Return the JSON form that scripts rely on."""
@@ -51,7 +56,14 @@ class Bundle:
     Use it as a context manager, or `close` it, to free what the runtime holds.
     """
 
-    def __init__(self, files: BundleFiles, *, threads: int = 0) -> None:
+    def __init__(
+        self,
+        files: BundleFiles,
+        *,
+        threads: int = 0,
+        engine: str = "auto",
+        adapter: str | None = None,
+    ) -> None:
         cores = os.cpu_count() or 1
         if not 0 <= threads <= cores:
             raise BadInput(f"{threads} threads; this machine has {cores} cores")
@@ -59,20 +71,33 @@ class Bundle:
         self.manifest: Manifest = files.manifest
         self.report: CompileReport | None = None
         self._threads = threads
+        self._engine = engine
+        self._adapter = _adapter_number(self.manifest, adapter)
 
     @classmethod
-    def open(cls, path: StrPath, *, threads: int = 0, check: bool = True) -> Bundle:
+    def open(
+        cls,
+        path: StrPath,
+        *,
+        threads: int = 0,
+        check: bool = True,
+        engine: str = "auto",
+        adapter: str | None = None,
+    ) -> Bundle:
         """Open a bundle after checking every file's SHA-256 (`check=False`: sizes only).
 
         Args:
             threads: of the runtime, 0 for its own choice.
+            engine: "onnx" runs the ONNX that a bundle for Cloud AI 100 holds on this machine, also
+                where it was compiled; "auto" is the card for what was compiled for it.
+            adapter: the LoRA adapter that all sequences get, of a bundle that has some.
 
         Raises:
-            BadInput: no bundle, or one that a newer modelc made.
+            BadInput: no bundle, or one that a newer modelc made; it has no such engine or adapter.
             Damaged: a file is missing or not what the manifest says.
         """
         files = open_bundle(Path(path), check_contents=check)
-        return cls(files, threads=threads)
+        return cls(files, threads=threads, engine=engine, adapter=adapter)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -85,8 +110,8 @@ class Bundle:
         Raises:
             Missing: it can't run on this machine.
         """
-        settings = {**self.manifest.settings, "threads": self._threads}
-        files = files_to_run(self.path, self.manifest)
+        settings = {**self.manifest.settings, "threads": self._threads, "adapter": self._adapter}
+        files = files_to_run(self.path, self.manifest, self._engine)
         return open_runtime(self.manifest.runtime, files, settings)
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
@@ -140,6 +165,58 @@ class Bundle:
         )
         take(stream.finish())
         return _generated("".join(pieces), result)
+
+    def generate_all(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = 128,
+        *,
+        sampling: Sampling | None = None,
+        chat: bool = False,
+        on_text: Callable[[int, str], None] | None = None,
+    ) -> list[GeneratedText]:
+        """Go on from several prompts: side by side where the runtime can, else one by one.
+
+        Args:
+            on_text: called with a prompt's number and each piece of its text.
+
+        Raises:
+            BadInput: as `generate`.
+        """
+        told = on_text or (lambda number, piece: None)
+        run = getattr(self.runtime, "generate_all", None)
+        if run is None:
+            return [
+                self.generate(
+                    prompt,
+                    max_new_tokens,
+                    sampling=sampling,
+                    chat=chat,
+                    on_text=partial(told, number),
+                )
+                for number, prompt in enumerate(prompts)
+            ]
+        ids = [self._prompt_ids(prompt, chat) for prompt in prompts]
+        for row in ids:
+            self._check_tokens(row)
+        streams = [self.tokenizer.stream() for _ in prompts]
+        pieces: list[list[str]] = [[] for _ in prompts]
+
+        def take(number: int, piece: str) -> None:
+            pieces[number].append(piece)
+            if piece:
+                told(number, piece)
+
+        results = run(
+            ids,
+            sampling or Sampling(),
+            max_new_tokens,
+            self.tokenizer.eos_ids,
+            lambda number, token: take(number, streams[number].add(token)),
+        )
+        for number, stream in enumerate(streams):
+            take(number, stream.finish())
+        return [_generated("".join(p), r) for p, r in zip(pieces, results, strict=True)]
 
     def verify(self) -> Verification:
         """Compare the bundle with the float model's logits that it carries."""
@@ -226,6 +303,19 @@ class Bundle:
             raise BadInput(f"token ids must lie in 0..{vocab - 1}")
 
 
+def _adapter_number(manifest: Manifest, name: str | None) -> int:
+    """Return an adapter's number, 0 for none."""
+    names = manifest.settings.get("adapters", [])
+    if name is None:
+        return 0
+    if name not in names:
+        raise BadInput(
+            f"the bundle has no adapter {name}",
+            hint=nearest(name, names) if names else "it was compiled without adapters",
+        )
+    return int(names.index(name)) + 1
+
+
 def _generated(text: str, result: Generation) -> GeneratedText:
     return GeneratedText(
         text,
@@ -233,4 +323,5 @@ def _generated(text: str, result: Generation) -> GeneratedText:
         result.prompt_tokens,
         result.prefill_tokens_per_s,
         result.decode_tokens_per_s,
+        result.prefill_seconds,
     )

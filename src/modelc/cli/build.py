@@ -35,7 +35,7 @@ def compile_command(
 ) -> None:
     """Compile a model for a target, verify it, and write a bundle."""
     from modelc.cli.progress import watch
-    from modelc.errors import BelowThreshold
+    from modelc.errors import BelowThreshold, Missing
     from modelc.pipeline.compile import CompileReport, compile_source, describe_source
 
     recipe = chosen.recipe()
@@ -45,8 +45,8 @@ def compile_command(
     try:
         with watch(quiet=json) as events:
             report = compile_source(source, recipe, output, events=events, dump_ir=dump_ir)
-    except BelowThreshold as error:
-        if isinstance(error.report, CompileReport):  # none if a search ended before
+    except (BelowThreshold, Missing) as error:
+        if isinstance(error.report, CompileReport):  # none if it ended before
             _show_report(error.report, json)
         raise
     _show_report(report, json)
@@ -109,6 +109,10 @@ def _show_plan(plan: Mapping[str, Any], json: bool) -> None:
         ]
         print_table("", ("named step", "runs", "one per", "takes", "makes"), stages)
         typer.echo(plan["order"])
+    if rows := plan.get("specializations"):
+        names = [*dict.fromkeys(name for row in rows for name in row)]
+        cells = [[row.get(name) for name in names] for row in rows]
+        print_table("specialisations", names, cells)
     rows = [
         (
             step["name"],

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelc.cli import options
 from modelc.cli.render import print_json, print_table
 
+if TYPE_CHECKING:
+    from modelc.api import Bundle, GeneratedText
+    from modelc.targets.runtime import Sampling
+
 
 def run_command(
     bundle: options.BundlePath,
     prompt: Annotated[
-        str | None, typer.Option(help="Text to go on from; without it: chat.")
+        list[str] | None,
+        typer.Option(help="Text to go on from; several go side by side; without it: chat."),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
     chat: Annotated[
@@ -26,23 +31,30 @@ def run_command(
     repetition_penalty: Annotated[float, typer.Option(min=0.01)] = 1.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=0, help="0: as many as there are cores.")] = 0,
+    engine: options.Engine = "auto",
+    adapter: Annotated[
+        str | None, typer.Option(help="The LoRA adapter to use, of a bundle that has some.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Generate text from a prompt, or chat."""
     from modelc.api import Bundle
     from modelc.targets.runtime import Sampling
 
-    if prompt is None and json:
+    if not prompt and json:
         raise typer.BadParameter("--json needs --prompt")
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
-    with Bundle.open(bundle, threads=threads) as opened:
-        if prompt is None:
+    with Bundle.open(bundle, threads=threads, engine=engine, adapter=adapter) as opened:
+        if not prompt:
             from modelc.cli.chat import chat_loop
 
             chat_loop(opened, sampling, max_new_tokens)
             return
+        if len(prompt) > 1:
+            _run_all(opened, prompt, sampling, max_new_tokens, chat, json)
+            return
         result = opened.generate(
-            prompt,
+            prompt[0],
             max_new_tokens,
             sampling=sampling,
             chat=chat,
@@ -52,20 +64,46 @@ def run_command(
             print_json(result.document())
             return
         typer.echo("")
+        _show_rates(opened.runtime.name, [result])
+
+
+def _run_all(
+    bundle: Bundle,
+    prompts: list[str],
+    sampling: Sampling,
+    max_new_tokens: int,
+    chat: bool,
+    json: bool,
+) -> None:
+    results = bundle.generate_all(prompts, max_new_tokens, sampling=sampling, chat=chat)
+    if json:
+        print_json([result.document() for result in results])
+        return
+    for prompt, result in zip(prompts, results, strict=True):
+        typer.echo(f"--- {prompt}")
+        typer.echo(result.text)
+    _show_rates(bundle.runtime.name, results)
+
+
+def _show_rates(runtime: str, results: list[GeneratedText]) -> None:
+    for result in results:
         typer.echo(
-            f"[{opened.runtime.name}: prompt {result.prompt_tokens} tokens at "
-            f"{result.prefill_tokens_per_s:.1f}/s, {len(result.token_ids)} new at "
+            f"[{runtime}: prompt {result.prompt_tokens} tokens at "
+            f"{result.prefill_tokens_per_s:.1f}/s, first token after "
+            f"{result.first_token_seconds:.2f} s, {len(result.token_ids)} new at "
             f"{result.decode_tokens_per_s:.1f}/s]",
             err=True,
         )
 
 
-def verify_command(bundle: options.BundlePath, json: options.Json = False) -> None:
+def verify_command(
+    bundle: options.BundlePath, engine: options.Engine = "auto", json: options.Json = False
+) -> None:
     """Check a bundle's files and compare it with the float model again."""
     from modelc.api import Bundle
     from modelc.errors import BelowThreshold
 
-    with Bundle.open(bundle) as opened:
+    with Bundle.open(bundle, engine=engine) as opened:
         verification = opened.verify()
     document = verification.document()
     if json:
@@ -83,12 +121,13 @@ def bench_command(
     new_tokens: Annotated[int, typer.Option(min=2)] = 64,
     runs: Annotated[int, typer.Option(min=1)] = 5,
     threads: Annotated[int, typer.Option(min=0, help="0: as many as there are cores.")] = 0,
+    engine: options.Engine = "auto",
     json: options.Json = False,
 ) -> None:
     """Measure prefill and decode rates (medians), load time and peak memory."""
     from modelc.api import Bundle
 
-    with Bundle.open(bundle, threads=threads) as opened:
+    with Bundle.open(bundle, threads=threads, engine=engine) as opened:
         result = opened.bench(prompt_tokens, new_tokens, runs)
     if json:
         print_json(result)

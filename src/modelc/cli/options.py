@@ -13,7 +13,7 @@ Source = Annotated[
 BundlePath = Annotated[Path, typer.Argument(help="A bundle that `modelc compile` made.")]
 Target = Annotated[
     str | None,
-    typer.Option("--target", "-t", help="cpu, or a chipset (see `modelc targets`)."),
+    typer.Option("--target", "-t", help="cpu, a chipset or a card (see `modelc targets`)."),
 ]
 Quant = Annotated[
     str | None,
@@ -63,7 +63,10 @@ Format = Annotated[
 ]
 Toolchain = Annotated[
     str | None,
-    typer.Option(help="pip (the libraries that pip installs) or sdk (an installed QAIRT SDK)."),
+    typer.Option(
+        help="Snapdragon: pip (the libraries that pip installs) or sdk (an installed QAIRT SDK). "
+        "Cloud AI 100: apps (the Apps SDK) or qnn (the QNN tools)."
+    ),
 ]
 MemoryLimit = Annotated[
     str | None, typer.Option(help="Memory for compiling, such as 8G; default: what is free.")
@@ -98,5 +101,9 @@ KeepTwins = Annotated[
 ]
 RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", help="TOML file with all options; others override it.")
+]
+Engine = Annotated[
+    str,
+    typer.Option(help="auto, or onnx: run the ONNX of a bundle for Cloud AI 100 on this machine."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from modelc.cli import options
+from modelc.cli import options, qaic_options
 
 if TYPE_CHECKING:
     from modelc.pipeline.recipe import Recipe
@@ -44,12 +44,18 @@ OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
         "calibration_percentile": options.CalibrationPercentile,
         "verify_text": options.VerifyText,
         "keep_twins": options.KeepTwins,
+        **qaic_options.OPTIONS,
     }
 )
 CALIBRATION: Final = tuple(name for name in OPTIONS if name.startswith("calibration_"))
-_FLAGS: Final = ("keep_twins",)
+QAIC: Final = tuple(qaic_options.OPTIONS)
+_FLAGS: Final = ("keep_twins", *qaic_options.FLAGS)
 # Where a recipe calls it otherwise.
-_NAMES: Final = {"override": "overrides", "algorithm_option": "algorithm_options"}
+_NAMES: Final = {
+    "override": "overrides",
+    "algorithm_option": "algorithm_options",
+    **qaic_options.NAMES,
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,9 @@ class RecipeOptions:
         if "algorithm_option" in given:
             pairs = _pairs("algorithm-option", "ALGORITHM.OPTION=VALUE", given["algorithm_option"])
             given["algorithm_option"] = {name: _value(text) for name, text in pairs.items()}
+        if "compiler_flag" in given:
+            pairs = _pairs("compiler-flag", "NAME=VALUE", given["compiler_flag"])
+            given["compiler_flag"] = {name: _value(text) for name, text in pairs.items()}
         named = {_NAMES.get(name, name): value for name, value in given.items()}
         return make_recipe(self.file, named)
 
@@ -124,7 +133,11 @@ def _pairs(option: str, form: str, texts: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-_SUCH_AS: Final = {"override": "such as lm_head=w4", "algorithm-option": "such as gptq.damping=0.1"}
+_SUCH_AS: Final = {
+    "override": "such as lm_head=w4",
+    "algorithm-option": "such as gptq.damping=0.1",
+    "compiler-flag": "such as mos=2",
+}
 
 
 def _value(text: str) -> bool | int | float | str:

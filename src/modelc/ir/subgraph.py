@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 
 def subgraph(model: ir.Model, nodes: Sequence[ir.Node], name: str) -> ir.Model:
-    """Return `nodes`, in their order, as a model; weights are shared, `model` stays as it is.
+    """Return `nodes`, in their order, as a model; weights and the local functions that nodes call
+    are shared, `model` stays as it is.
 
     Inputs are the values that other nodes make, as they are read, and then inputs of the graph;
     outputs are the values that other nodes read, as they are made, and then outputs of the graph,
@@ -31,7 +32,13 @@ def subgraph(model: ir.Model, nodes: Sequence[ir.Node], name: str) -> ir.Model:
     for value in [*copy.inputs, *(made for node in copy for made in node.outputs)]:
         if value.dtype is not None:  # a clone shares it: set in one part, it would be set in all
             value.type = ir.TensorType(value.dtype)
-    return ir.Model(copy, ir_version=model.ir_version, producer_name=model.producer_name)
+    called = {node.op_identifier() for node in nodes}
+    return ir.Model(
+        copy,
+        ir_version=model.ir_version,
+        producer_name=model.producer_name,
+        functions=[body for name, body in model.functions.items() if name in called],
+    )
 
 
 def _ordered(values: Iterable[ir.Value], boundary: Sequence[ir.Value]) -> list[ir.Value]:

@@ -84,8 +84,18 @@ class AutoJob:
 
 def base_recipe(recipe: Recipe) -> Recipe:
     """Return the recipe with the scheme that a search begins with, for what does not go by kinds
-    of weights."""
-    base = BASES[find_target(recipe.target).family]
+    of weights.
+
+    Raises:
+        BadInput: the target has no such kinds.
+    """
+    family = find_target(recipe.target).family
+    if family not in BASES:
+        raise BadInput(
+            f"{recipe.target} has no kinds of weights to choose from",
+            hint=f"--quant auto is for {' and '.join(BASES)} targets",
+        )
+    base = BASES[family]
     return recipe.model_copy(update={"quant": base, "budget": None})
 
 

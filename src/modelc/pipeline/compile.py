@@ -24,6 +24,7 @@ from modelc.pipeline.plans import (
     describe,
     describe_steps,
     draft_bundle,
+    lacking,
     make_plan,
 )
 from modelc.pipeline.recipe import AUTO, Recipe
@@ -91,6 +92,8 @@ def compile_source(
     Raises:
         BelowThreshold: the result is too far from the float model; nothing is written. Its
             `report` is what this would have returned.
+        Missing: something is missing here; the bundle was written as far as it goes without, if
+            there is a `report`.
         ModelcError: see `execute`, `choose_kinds` and `write_bundle`.
     """
     start = time.perf_counter()
@@ -128,6 +131,9 @@ def compile_source(
     )
     if report.bundle is None:
         raise _below_threshold(report)
+    if missing := lacking(job, report.bundle):
+        missing.report = report
+        raise missing
     return report
 
 

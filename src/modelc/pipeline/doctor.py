@@ -38,6 +38,8 @@ def diagnose() -> list[Diagnosis]:
         _cpu(),
         _snapdragon(),
         _sdk(),
+        _card_compiler(),
+        _card_runtime(),
     ]
 
 
@@ -102,3 +104,25 @@ def _sdk() -> Diagnosis:
         return Diagnosis(name, "ok", str(find_sdk(os.environ)))
     except ModelcError as error:
         return Diagnosis(name, "note", f"{error.message}; {error.hint}")
+
+
+def _card_compiler() -> Diagnosis:
+    from modelc.targets.qaic.sdk import find_apps_sdk
+
+    name = "targets qaic, compiler"
+    try:
+        sdk = find_apps_sdk(os.environ)
+    except ModelcError as error:
+        return Diagnosis(name, "note", f"{error.message}; without it compiles are only prepared")
+    return Diagnosis(name, "ok", f"Apps SDK {sdk.version} in {sdk.root}")
+
+
+def _card_runtime() -> Diagnosis:
+    from modelc.targets.qaic.engine_card import import_runtime
+
+    name = "targets qaic, runtime"
+    try:
+        import_runtime("qaicrt")
+    except ModelcError as error:
+        return Diagnosis(name, "note", f"{error.message}")
+    return Diagnosis(name, "ok", "qaicrt can be imported")

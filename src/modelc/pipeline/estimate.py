@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +14,8 @@ from modelc.ir.packing.half import HALVES
 from modelc.ir.packing.kinds import KINDS
 from modelc.ir.stored import StoredMatrix, tensor_shape
 from modelc.passes.cpu.coding import form_coding
+from modelc.passes.qaic.repeat_heads import repeat_kv_heads
+from modelc.pipeline.card_job import card_job
 from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.free_memory import free_memory
 from modelc.pipeline.job import Job, make_job
@@ -22,6 +24,7 @@ from modelc.pipeline.part_sizes import HTP_LIMIT
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.steps import DEFAULT_CONTEXT
 from modelc.quant.overrides import EMBEDDING, HEAD
+from modelc.targets.qaic.estimate import device_memory, fewest_devices
 
 if TYPE_CHECKING:
     from modelc.decoder.config import DecoderModel
@@ -111,7 +114,7 @@ def estimate_source(source: Path, recipe: Recipe) -> Estimate:
         BadInput: as `compile` would.
     """
     job = make_job(source, recipe)
-    return _on_cpu(job) if job.target.family == "cpu" else _on_snapdragon(job)
+    return _FAMILIES[job.target.family](job)
 
 
 def _on_snapdragon(job: Job) -> Estimate:
@@ -164,6 +167,49 @@ def _on_cpu(job: Job) -> Estimate:
         parts=(part,),
         limit=free_memory(),
     )
+
+
+def _on_card(job: Job) -> Estimate:
+    """Of each device; weights are sliced evenly."""
+    plan = card_job(job)
+    assert job.target.card is not None
+    options, decoder = plan.options, read_model(job.source)
+    sizes: dict[str, int | bool] = {
+        "context_length": plan.shapes.context_length,
+        "sequences": plan.shapes.sequences,
+        "mxfp6_matmul": options.mxfp6_matmul,
+        "mxint8_kv_cache": options.mxint8_kv_cache,
+    }
+    config = repeat_kv_heads(decoder, plan.graph["repeat_kv_heads"]).config
+    card, count = job.target.card.name, options.num_devices
+    memory = device_memory(config, card, num_devices=count, **sizes)  # type: ignore[arg-type]
+    least = fewest_devices(config, card, **sizes)
+    parts = tuple(
+        PartEstimate(f"device_{n}_of_{count}", "a slice of every matrix", memory.weights,
+                     memory.states, 0)
+        for n in range(1, count + 1)
+    )  # fmt: skip
+    positions = plan.shapes.context_length * plan.shapes.sequences
+    return Estimate(
+        target=job.target.name,
+        quant="mxfp6" if options.mxfp6_matmul else "fp16",
+        context_length=plan.shapes.context_length,
+        new_tokens=plan.shapes.prefill_seq_len,
+        parameters=_parameters(decoder),
+        kv_per_token=memory.states * count // positions,
+        parts=parts,
+        limit=memory.available,
+        why=f"it fits {least.devices} and more of this card's devices"
+        if least
+        else "it fits no number of this card's devices up to 16",
+    )
+
+
+_FAMILIES: Final[Mapping[str, Callable[[Job], Estimate]]] = {
+    "cpu": _on_cpu,
+    "snapdragon": _on_snapdragon,
+    "qaic": _on_card,
+}
 
 
 def _parameters(model: DecoderModel) -> int:

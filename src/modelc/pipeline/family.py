@@ -9,6 +9,7 @@ from typing import Any
 
 from modelc.bundle.manifest import Graph, Manifest
 from modelc.bundle.write import FromFile
+from modelc.errors import Missing
 from modelc.pipeline.job import Job
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.step import Step
@@ -50,6 +51,8 @@ class Family:
         settings: what the runtime must be told beside the model's sizes.
         files_of_steps: step name -> folder, to what the runtime loads, by role.
         files_of_bundle: the same for a bundle.
+        after: the steps that only go ahead when the result was verified.
+        lacking: what is missing on this machine of a bundle that was written; it goes without.
     """
 
     canonical_length: Callable[[Job], int]
@@ -65,3 +68,5 @@ class Family:
     settings: Callable[[Job], dict[str, Any]]
     files_of_steps: Callable[[Mapping[str, Path]], dict[str, Path]]
     files_of_bundle: Callable[[Path, Manifest], dict[str, Path]]
+    after: Callable[[Job], tuple[Step, ...]] = lambda job: ()
+    lacking: Callable[[Job, Path], Missing | None] = lambda job, bundle: None

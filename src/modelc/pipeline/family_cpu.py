@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from modelc.bundle.manifest import Graph, Tensor
 from modelc.bundle.write import FromFile
 from modelc.frontends import read_model
 from modelc.pipeline.family import Contents, Family
+from modelc.pipeline.graph_of import graph_of
 from modelc.pipeline.job import Job
 from modelc.pipeline.module_kinds import cpu_kinds, most_and_others
 from modelc.pipeline.plan_weights import weights_input, weights_step
@@ -63,28 +62,7 @@ def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
         for name, digest in entry.record.files.items()
         if not name.startswith(f"{IR}/")
     }
-    return Contents(files, (_graph(entry.path / MODEL),))
-
-
-def _graph(path: Path) -> Graph:
-    import onnx
-    from onnx.helper import tensor_dtype_to_np_dtype
-
-    graph = onnx.load(path, load_external_data=False).graph
-    given = {tensor.name for tensor in graph.initializer}
-
-    def tensors(values: Any) -> tuple[Tensor, ...]:
-        return tuple(
-            Tensor(
-                value.name,
-                tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
-                tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim),
-            )
-            for value in values
-            if value.name not in given
-        )
-
-    return Graph(graph.name, path.name, tensors(graph.input), tensors(graph.output))
+    return Contents(files, (graph_of(entry.path / MODEL),))
 
 
 CPU: Final = Family(

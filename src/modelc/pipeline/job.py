@@ -12,8 +12,9 @@ from modelc.errors import BadInput
 from modelc.frontends import detect
 from modelc.frontends.huggingface.source import stored_codes
 from modelc.ir.packing.kinds import KINDS
+from modelc.pipeline.card_files import card_sources
 from modelc.pipeline.recipe import AUTO, Recipe
-from modelc.pipeline.recipe_sections import Calibration
+from modelc.pipeline.recipe_sections import Calibration, Section
 from modelc.pipeline.step import SOURCE
 from modelc.quant.algorithms.choose import choose_algorithms
 from modelc.quant.algorithms.layer import Algorithm
@@ -25,14 +26,17 @@ from modelc.targets.find import Target, find_target
 # Options that only some families have a use for; elsewhere they are refused, not ignored.
 _ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
     "gguf": ("cpu",),
+    "toolchain": ("snapdragon", "qaic"),
+    "qaic": ("qaic",),
     **dict.fromkeys(
         (
             "ar", "attention", "encodings", "format", "keep_twins", "kv_bits",
-            "memory_limit", "splits", "toolchain",
+            "memory_limit", "splits",
         ),
         ("snapdragon",),
     ),
 }  # fmt: skip
+_TOOLCHAINS: Final = {"snapdragon": ("pip", "sdk"), "qaic": ("apps", "qnn")}
 
 CALIBRATION_TEXT: Final = "calibration_text"
 CALIBRATION_DATA: Final = "calibration_data"
@@ -86,6 +90,7 @@ def make_job(source: Path, recipe: Recipe, *, searched: bool = False) -> Job:
     }
     if recipe.encodings:
         sources[ENCODINGS_FILE] = recipe.encodings
+    sources |= card_sources(recipe.qaic)
     resolved = recipe.model_copy(update={"target": target.name, "quant": scheme.name})
     return Job(source, resolved, target, scheme, sources)
 
@@ -143,12 +148,27 @@ def _refuse_useless(recipe: Recipe, target: Target) -> None:
         if target.family not in families and getattr(recipe, name) != getattr(plain, name)
     ]
     if useless:
-        names = ", ".join(name for name, _ in useless)
+        names = ", ".join(_asked(recipe, name) for name, _ in useless)
         allies = " and ".join(dict.fromkeys(family for _, found in useless for family in found))
         raise BadInput(
             f"{target.name} has no use for the option{'s' * (len(useless) > 1)} {names}",
             hint=f"for {allies} targets only; leave it out",
         )
+    known = _TOOLCHAINS.get(target.family, ())
+    if recipe.toolchain is not None and recipe.toolchain not in known:
+        raise BadInput(
+            f"{target.name} has no toolchain {recipe.toolchain}",
+            hint=f"it has {' and '.join(known)}",
+        )
+
+
+def _asked(recipe: Recipe, name: str) -> str:
+    """Name an option, or those of a section that are asked for."""
+    section, plain = getattr(recipe, name), Recipe.model_fields[name].default
+    if not isinstance(section, Section):
+        return name
+    asked = [key for key, value in section if value != getattr(plain, key)]
+    return ", ".join(f"{name}.{key}" for key in asked)
 
 
 def _check_algorithms(recipe: Recipe, scheme: Scheme) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from modelc.errors import BadInput, Where, nearest
 from modelc.pipeline.recipe import Recipe
-from modelc.pipeline.recipe_sections import Calibration, Section, Verify
+from modelc.pipeline.recipe_sections import Calibration, Qaic, Section, Verify
 
 
 def make_recipe(path: Path | None, options: Mapping[str, Any]) -> Recipe:
@@ -57,10 +57,15 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise BadInput(f"the recipe can't be read: {error.strerror}", where=where) from error
     except (ValueError, RecursionError) as error:
         raise BadInput(f"the recipe is no TOML: {error}", where=where) from error
-    tables = [(document.get(section), key) for section in _SECTIONS for key in ("text", "data")]
-    for table, key in (*tables, (document, "encodings")):
-        if isinstance(table, dict) and isinstance(table.get(key), str):
-            table[key] = str(path.parent / table[key])
+    for section, keys in _PATHS.items():
+        table = document.get(section) if section else document
+        if not isinstance(table, dict):
+            continue
+        for key in keys:
+            if isinstance(table.get(key), str):
+                table[key] = str(path.parent / table[key])
+            elif isinstance(table.get(key), list):
+                table[key] = [str(path.parent / str(item)) for item in table[key]]
     return document
 
 
@@ -94,7 +99,18 @@ def _known(place: list[str]) -> Iterator[str]:
 _MISSING_HINTS: Mapping[str, str] = {
     "target": "add --target cpu, or a chipset that `modelc targets` lists"
 }
-_SECTIONS: Mapping[str, type[Section]] = {"calibration": Calibration, "verify": Verify}
+_SECTIONS: Mapping[str, type[Section]] = {
+    "calibration": Calibration,
+    "verify": Verify,
+    "qaic": Qaic,
+}
+_PATHS: Mapping[str, tuple[str, ...]] = {
+    "": ("encodings",),
+    "calibration": ("text", "data"),
+    "verify": ("text",),
+    "qaic": ("adapters", "node_precision_info", "mdp_load_partition_config", "qnn_config"),
+}
+"""Options that name files, by section."""
 _INSTEAD: Mapping[str, str] = {"calibration_text": "data", "calibration_data": "text"}
 """An option -> what of its section it takes the place of."""
 _NAMES = frozenset(

@@ -2,7 +2,7 @@
 
 import ──────────────┬────────────┬──────────────┐
 canonical ── reference ───────────┤              │
-    └── the family's own steps ── verify ── the bundle
+    └── the family's own steps ── verify ── (more steps of the family) ── the bundle
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from typing import Any, Final
 from modelc.bundle.manifest import Manifest, Source
 from modelc.bundle.tokenizer import SETTINGS, TOKENIZER
 from modelc.bundle.write import Draft, FromFile
+from modelc.errors import BadInput, Missing
 from modelc.files import FileDigest
+from modelc.pipeline.card_files import kept_files
 from modelc.pipeline.events import StepResult
 from modelc.pipeline.family import Family
 from modelc.pipeline.family_cpu import CPU
+from modelc.pipeline.family_qaic import QAIC
 from modelc.pipeline.family_snapdragon import SNAPDRAGON
 from modelc.pipeline.job import (
     CALIBRATION_DATA,
@@ -37,7 +40,8 @@ from modelc.pipeline.store import Entry
 from modelc.quant.samples import source_of
 from modelc.quant.samples.npz import rows_as_npz
 
-FAMILIES: Final[Mapping[str, Family]] = {"cpu": CPU, "snapdragon": SNAPDRAGON}
+FAMILIES: Final[Mapping[str, Family]] = {"cpu": CPU, "snapdragon": SNAPDRAGON, "qaic": QAIC}
+ENGINES: Final = ("auto", "onnx")
 RECIPE: Final = "recipe.toml"
 IMPORTED: Final = "imported.encodings"
 _HERE = "modelc.pipeline.steps"
@@ -46,6 +50,11 @@ _HERE = "modelc.pipeline.steps"
 def check_requirements(job: Job) -> None:
     """Raise Missing if compiling a job needs something that this machine lacks."""
     FAMILIES[job.target.family].requires(job)
+
+
+def lacking(job: Job, bundle: Path) -> Missing | None:
+    """Return what is missing on this machine of a bundle that was written, None if nothing."""
+    return FAMILIES[job.target.family].lacking(job, bundle)
 
 
 def make_plan(job: Job) -> Plan:
@@ -86,9 +95,10 @@ def make_plan(job: Job) -> Plan:
             inputs=("import", "canonical", "reference", *family.runs_on(job)),
             tools=family.tools,
         ),
+        *family.after(job),
     )
-    # Whose files the bundle takes; `verify` is taken anyway, as nothing reads it.
-    taken = ("import", "canonical", "reference", *family.ships(job))
+    # Whose files the bundle takes.
+    taken = ("import", "canonical", "reference", "verify", *family.ships(job))
     return Plan(job.target.name, steps, taken)
 
 
@@ -154,6 +164,8 @@ def with_texts(
     if recipe.calibration.data is not None:
         name, files[name] = _data(recipe.calibration.data, sources, vocabulary)
         changes["calibration"] = recipe.calibration.model_copy(update={"data": Path(name)})
+    changes["qaic"], kept = kept_files(recipe.qaic)
+    files |= {name: _outside(sources.paths[told], sources, told) for name, told in kept.items()}
     for name, source in (("calibration", CALIBRATION_TEXT), ("verify", VERIFY_TEXT)):
         section = getattr(recipe, name)
         if section.text is not None:
@@ -174,13 +186,26 @@ def _outside(path: Path, sources: Sources, name: str) -> FromFile:
     return FromFile(path, FileDigest(path.stat().st_size, sources.digests(name)[""]))
 
 
-def files_to_run(folder: Path, manifest: Manifest) -> dict[str, Path]:
+def files_to_run(folder: Path, manifest: Manifest, engine: str = "auto") -> dict[str, Path]:
     """Return where a bundle's runtime finds what it needs, by role.
 
+    Args:
+        engine: "onnx" leaves out what was compiled of a graph that runs here itself.
+
     Raises:
+        BadInput: there is no such engine, or no choice.
         Missing: the bundle has nothing that runs here.
     """
-    return FAMILIES[manifest.runtime].files_of_bundle(folder, manifest)
+    if engine not in ENGINES:
+        raise BadInput(f"there is no engine {engine}", hint=f"known: {', '.join(ENGINES)}")
+    if engine == "onnx" and manifest.runtime != "qaic":
+        raise BadInput(
+            f"{manifest.target} has one engine", hint="--engine is for Cloud AI 100; leave it out"
+        )
+    files = FAMILIES[manifest.runtime].files_of_bundle(folder, manifest)
+    if engine == "onnx":
+        files.pop("qpc", None)
+    return files
 
 
 def stored(entry: Entry, name: str) -> FromFile:

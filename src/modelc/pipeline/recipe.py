@@ -10,17 +10,19 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from modelc.pipeline.recipe_sections import Calibration, Count, Section, Verify
+from modelc.pipeline.recipe_sections import (
+    Calibration,
+    Count,
+    Counts,
+    Qaic,
+    Section,
+    Verify,
+    split_commas,
+)
 
 AUTO: Final = "auto"
 
 Format = Literal["genie", "dlc", "ort", "aimet"]
-
-
-def _split_commas(value: Any) -> Any:
-    if isinstance(value, int):
-        return [value]
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def _number_or_word(value: Any) -> Any:
@@ -41,7 +43,7 @@ class Recipe(Section):
     """How a source is compiled.
 
     Attributes:
-        target: "cpu" or a chipset.
+        target: "cpu", a chipset, or a card.
         quant: scheme; None for the target's default; "auto" to search for the kind of every
             module's weights, within `budget`.
         budget: what quantising may cost (`quant.budget`), such as "ppl+1%".
@@ -56,7 +58,9 @@ class Recipe(Section):
             of the weights that it tells of, in place of the scheme's.
         format: what a Snapdragon bundle holds: Genie's files, DLCs, ONNX Runtime's models, AIMET's
             encodings of every graph.
-        toolchain: compile with the libraries that pip installs, or drive an installed QAIRT SDK.
+        toolchain: Snapdragon: compile with the libraries that pip installs (None), or drive an
+            installed QAIRT SDK ("sdk"). Cloud AI 100: the compiler of the Apps SDK (None), or the
+            QNN tools ("qnn").
         memory_limit: bytes that compiling may take; None for what the machine has free.
         gguf: GGUF blocks on the CPU stay as they are ("exact"), or some become a format with
             faster kernels ("fast").
@@ -72,23 +76,24 @@ class Recipe(Section):
     quant: str | None = None
     budget: str | None = None
     kv_bits: Literal[8, 16] | None = None
-    context_length: Annotated[tuple[Count, ...], BeforeValidator(_split_commas)] = ()
-    ar: Annotated[tuple[Count, ...], BeforeValidator(_split_commas), Field(min_length=1)] = (128, 1)
+    context_length: Counts = ()
+    ar: Annotated[tuple[Count, ...], BeforeValidator(split_commas), Field(min_length=1)] = (128, 1)
     splits: Annotated[Literal["auto"] | Count, BeforeValidator(_number_or_word)] = "auto"
     attention: Literal["sha", "grouped"] = "sha"
     encodings: Path | None = None
-    format: Annotated[tuple[Format, ...], BeforeValidator(_split_commas), Field(min_length=1)] = (
+    format: Annotated[tuple[Format, ...], BeforeValidator(split_commas), Field(min_length=1)] = (
         "genie",
     )
-    toolchain: Literal["pip", "sdk"] = "pip"
+    toolchain: Literal["pip", "sdk", "apps", "qnn"] | None = None
     memory_limit: Annotated[int, BeforeValidator(_bytes), Field(ge=1)] | None = None
     gguf: Literal["exact", "fast"] = "exact"
     keep_twins: bool = False
     calibration: Calibration = Calibration()
     verify: Verify = Verify()
-    algorithms: Annotated[tuple[str, ...], BeforeValidator(_split_commas)] = ()
+    algorithms: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = ()
     algorithm_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     overrides: dict[str, str] = Field(default_factory=dict)
+    qaic: Qaic = Qaic()
 
     @field_validator("ar", "context_length")
     @classmethod
@@ -102,8 +107,15 @@ class Recipe(Section):
         lines = [*_toml_lines(plain)]
         for name, section in document.items():
             if isinstance(section, dict):
-                lines += ["", f"[{name}]", *_toml_lines(section)]
+                lines += _toml_section(name, section)
         return "\n".join(lines) + "\n"
+
+
+def _toml_section(name: str, section: Mapping[str, Any]) -> list[str]:
+    plain = {key: value for key, value in section.items() if not isinstance(value, dict)}
+    inner = {key: value for key, value in section.items() if isinstance(value, dict)}
+    lines = ["", f"[{name}]", *_toml_lines(plain)]
+    return lines + [line for key in inner for line in _toml_section(f"{name}.{key}", inner[key])]
 
 
 def _toml_lines(values: Mapping[str, Any]) -> Iterator[str]:

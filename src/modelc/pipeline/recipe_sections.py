@@ -1,15 +1,25 @@
-"""The sections of a recipe: [calibration] and [verify]."""
+"""The sections of a recipe: [calibration], [verify] and [qaic]."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_CONTEXT = 1 << 22
 
 Count = Annotated[int, Field(ge=1, le=MAX_CONTEXT)]
+
+
+def split_commas(value: Any) -> Any:
+    """Read "512,4096" as several, and a number as one."""
+    if isinstance(value, int):
+        return [value]
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+Counts = Annotated[tuple[Count, ...], BeforeValidator(split_commas)]
 
 
 class Section(BaseModel):
@@ -63,3 +73,59 @@ class Verify(Section):
     min_top1: Annotated[float, Field(ge=0, le=1)] | None = None
     max_perplexity_ratio: Annotated[float, Field(gt=0)] | None = None
     max_kl_divergence: Annotated[float, Field(gt=0)] | None = None
+
+
+class Qaic(Section):
+    """[qaic]: what only Cloud AI 100 has, under the names of its own front end.
+
+    Attributes:
+        num_cores: of each device; None for all that the card has.
+        num_devices: devices among which every matrix is split.
+        mxfp6_matmul: matrices in MXFP6 instead of float16.
+        mxint8_kv_cache: the KV cache in MXINT8 instead of float16.
+        prefill_seq_len: tokens of a prompt that one call takes; None for at most 128.
+        batch_size: sequences that are computed together.
+        full_batch_size: sequences of continuous batching.
+        kv_cache_batch_size: sequences that are kept, more than are computed, for prefixes.
+        num_speculative_tokens: that a draft proposes; a decode for each number.
+        only: compile the prefill or the decode alone.
+        comp_ctx_lengths_prefill, comp_ctx_lengths_decode: lengths of the cache that attention may
+            look at, beside all of it.
+        ccl_enabled: choose such lengths.
+        repeat_kv_heads: each key and value head so many times, one for each device.
+        adapters: folders of LoRA adapters, of which each sequence chooses one.
+        max_top_k: tokens are chosen on the card, of at most so many; 0 leaves it to the host.
+        node_precision_info: YAML file of nodes that keep float32, or float16.
+        mdp_load_partition_config: a partition file, in place of an even split.
+        aic_hw_version: None for the card's.
+        sdk_version: that is to compile it; None for the one that is installed, or the newest.
+        qnn_config: JSON file of further arguments of the QNN tools.
+        prepare_only: write everything up to the compiler, and be done.
+        compiler: flags that are passed on to the compiler: {"mos": 2}.
+    """
+
+    num_cores: Count | None = None
+    num_devices: Count = 1
+    mxfp6_matmul: bool = False
+    mxint8_kv_cache: bool = False
+    prefill_seq_len: Count | None = None
+    batch_size: Count = 1
+    full_batch_size: Count | None = None
+    kv_cache_batch_size: Count | None = None
+    num_speculative_tokens: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=MAX_CONTEXT)], ...], BeforeValidator(split_commas)
+    ] = ()
+    only: Literal["prefill", "decode"] | None = None
+    comp_ctx_lengths_prefill: Counts = ()
+    comp_ctx_lengths_decode: Counts = ()
+    ccl_enabled: bool = False
+    repeat_kv_heads: Count = 1
+    adapters: tuple[Path, ...] = ()
+    max_top_k: Annotated[int, Field(ge=0, le=MAX_CONTEXT)] = 0
+    node_precision_info: Path | None = None
+    mdp_load_partition_config: Path | None = None
+    aic_hw_version: str | None = None
+    sdk_version: str | None = None
+    qnn_config: Path | None = None
+    prepare_only: bool = False
+    compiler: dict[str, bool | int | float | str] = Field(default_factory=dict)

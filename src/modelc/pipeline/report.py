@@ -11,6 +11,7 @@ from modelc.bundle.manifest import Manifest
 from modelc.bundle.markdown import table
 from modelc.bundle.write import FromFile
 from modelc.pipeline.recipe import AUTO
+from modelc.pipeline.report_card import card_sections
 from modelc.pipeline.report_snapdragon import snapdragon_sections
 
 REPORT: Final = "report.md"
@@ -60,6 +61,7 @@ def render_report(
         ),
         *_requantised(files.get(REQUANTISED)),
         *snapdragon_sections(manifest, files),
+        *card_sections(manifest),
         "",
         "## Made with",
         "",

@@ -19,6 +19,7 @@ from modelc.verify.report import Check, Thresholds, Verification, measure, thres
 RUNTIMES: Final[dict[str, str]] = {
     "cpu": "modelc.targets.cpu.runtime:open_runtime",
     "snapdragon": "modelc.targets.snapdragon.runtime:open_runtime",
+    "qaic": "modelc.targets.qaic.runtime:open_runtime",
 }
 
 

@@ -147,7 +147,7 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         _on_cpu("mxfp6", _FLOATS, head="mxfp6"),
         _on_cpu("mxfp6_e3m2", _FOUR, head="mxfp6_e3m2"),
         _on_cpu("mxfp4", _FOUR, head="mxfp8"),
-        Scheme("fp16", "float", "float", "float", _HTP, 35.0, 0.95, 1.01),
+        Scheme("fp16", "float", "float", "float", (*_HTP, "qaic"), 35.0, 0.95, 1.01),
         _on_htp("w8a16", "w8", (20.0, 0.90, 1.03)),
         _on_htp("w4a16", "w4", (8.0, 0.60, 1.50)),
         _on_htp("w4a16_b32", "w4_b32", (10.0, 0.70, 1.25)),
@@ -179,4 +179,4 @@ def default_scheme(family: str, source_kind: str) -> str:
     """Return the scheme used when none is asked for: a GGUF keeps its own blocks on the CPU."""
     if family == "cpu":
         return "gguf" if source_kind == "gguf" else "q8_0"
-    return "w8a16"
+    return "fp16" if family == "qaic" else "w8a16"

@@ -1,25 +1,28 @@
-"""Every target by name: the CPU, and each chipset with its facts."""
+"""Every target by name: the CPU, and each chipset and card with its facts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modelc.errors import BadInput
+from modelc.errors import BadInput, nearest
+from modelc.targets.qaic.cards import CARDS, Card
 from modelc.targets.snapdragon.chipsets import Chipset, chipsets, find_chipset
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a model will run, by the name or alias that was asked for; no chipset is the CPU."""
+    """Where a model will run, by the name or alias that was asked for; neither chipset nor card is
+    the CPU."""
 
     name: str
     family: str
     chipset: Chipset | None = None
+    card: Card | None = None
 
     @property
     def compiles(self) -> bool:
-        """Whether there is something to compile for: an HTP, or the CPU."""
+        """Whether there is something to compile for: an HTP, a card, or the CPU."""
         return self.chipset is None or self.chipset.has_htp
 
     def check_scheme(self, scheme: str) -> None:
@@ -43,19 +46,29 @@ class Target:
             "soc_model": chip.soc_model if chip else None,
             "htp_arch": chip.htp_arch if chip else None,
             "vtcm_mb": chip.vtcm_mb if chip else None,
-            "fp16": chip.fp16 if chip else False,
+            "fp16": chip.fp16 if chip else self.card is not None,
             "weight_sharing": chip.weight_sharing if chip else False,
             "aliases": list(chip.aliases) if chip else [],
-            "marketing_name": chip.marketing_name if chip else "CPU (ONNX Runtime)",
+            "marketing_name": self.marketing_name,
         }
+
+    @property
+    def marketing_name(self) -> str:
+        known = self.chipset or self.card
+        return known.marketing_name if known else "CPU (ONNX Runtime)"
 
 
 CPU: Final = Target("cpu", "cpu")
+CARD_PREFIX: Final = "qaic:"
 
 
 def all_targets() -> tuple[Target, ...]:
-    """Return the CPU and every chipset, in the order of the table."""
-    return (CPU, *(Target(row.name, "snapdragon", row) for row in chipsets().values()))
+    """Return the CPU, every chipset and every card, in the order of the tables."""
+    return (
+        CPU,
+        *(Target(row.name, "snapdragon", row) for row in chipsets().values()),
+        *(Target(f"{CARD_PREFIX}{row.name}", "qaic", card=row) for row in CARDS.values()),
+    )
 
 
 def find_target(name: str) -> Target:
@@ -66,4 +79,10 @@ def find_target(name: str) -> Target:
     """
     if name == CPU.name:
         return CPU
+    if name.lower().startswith(CARD_PREFIX):
+        card = CARDS.get(name.lower().removeprefix(CARD_PREFIX))
+        if card is None:
+            names = [f"{CARD_PREFIX}{known}" for known in CARDS]
+            raise BadInput(f"no card is called {name!r}", hint=nearest(name, names))
+        return Target(name.lower(), "qaic", card=card)
     return Target(name.lower(), "snapdragon", find_chipset(name))

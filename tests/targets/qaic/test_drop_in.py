@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from support.card_sdks import apps_sdk, calls, program
 from support.qaic_headers import decoder_header, write_header
 
 from modelc.errors import BadInput, Missing, ToolFailed
@@ -20,34 +21,11 @@ from modelc.targets.qaic.execute import compile_plan
 from modelc.targets.qaic.record import read_record
 from modelc.targets.qaic.sdk import ROOT_VARIABLE, card_version, find_apps_sdk
 
-COMPILER = """#!/bin/sh
-printf '%s\\n' "$@" >> "$FAKE_CALLS"
-echo == >> "$FAKE_CALLS"
-[ -n "$FAKE_FAILS" ] && { echo "no such operator" >&2; exit 7; }
-for a in "$@"; do case "$a" in -aic-binary-dir=*) d="${a#*=}"; esac; done
-[ -e "$d" ] && { echo "$d is there" >&2; exit 8; }
-mkdir -p "$d" && echo qpc > "$d/programqpc.bin"
-"""
-
-
-def program(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An Apps SDK whose compiler notes how it was called."""
-    sdk = tmp_path / "sdk"
-    program(sdk / "exec/qaic-compile", COMPILER)
-    (sdk / "versions").mkdir()
-    (sdk / "versions/apps.xml").write_text(
-        "<versions><ci_build><base_version>1.22.0</base_version></ci_build></versions>"
-    )
-    monkeypatch.setenv(ROOT_VARIABLE, str(sdk))
-    monkeypatch.setenv("FAKE_CALLS", str(tmp_path / "calls"))
-    return sdk
+    return apps_sdk(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -70,13 +48,6 @@ def call(root: Path, tmp_path: Path) -> Callable[..., tuple[bool, str]]:
         return compile_kv_model_on_cloud_ai_100(**(arguments | changes))
 
     return run
-
-
-def calls(folder: Path) -> list[list[str]]:
-    """Return the arguments of each call of the compiler."""
-    path = folder / "calls"
-    runs = path.read_text().split("==\n") if path.exists() else [""]
-    return [run.splitlines() for run in runs[:-1]]
 
 
 def test_the_command_is_qefficients(call: Callable[..., tuple[bool, str]], tmp_path: Path) -> None:

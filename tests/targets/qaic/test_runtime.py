@@ -13,6 +13,8 @@ from support.tiny_source import tiny_config, tiny_source, write_weights
 from modelc.decoder.config import DecoderModel
 from modelc.errors import BadInput, Damaged, Missing
 from modelc.targets.qaic.engine import CallShapes
+from modelc.targets.qaic.engine_onnx import OnnxEngine
+from modelc.targets.qaic.loop import Loop
 from modelc.targets.qaic.runtime import CardRuntime, open_runtime
 from modelc.targets.runtime import Sampling
 
@@ -98,6 +100,67 @@ def test_speculation_and_shorter_lengths(source: DecoderModel, tmp_path: Path) -
     short = opened(path, prefill_lengths=[16], decode_lengths=[64])
     with pytest.raises(BadInput, match="position 23 is beyond the 16"):
         short.generate(PROMPTS[4], Sampling(), 8, ())
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(), Sampling(repetition_penalty=1.5), Sampling(temperature=0.7, top_k=1)],
+    ids=["greedy", "penalty", "top-1"],
+)
+def test_tokens_chosen_on_the_card(
+    sampling: Sampling, source: DecoderModel, tmp_path: Path
+) -> None:
+    """They are those that the host chooses of the logits, which the graph shows as well."""
+    plain = opened(write_card_graph(source, tmp_path), sequences=2)
+    other = tmp_path / "other"
+    other.mkdir()
+    options = {"continuous_batching": True, "max_top_k": 12}
+    path = write_card_graph(source, other, **options)
+    runtime = opened(path, sequences=2, **options)
+    assert_close(runtime.logits(PROMPTS[1]), reference(source, PROMPTS[1]))
+    made = runtime.generate_all(PROMPTS, sampling, 6, ())
+    expected = plain.generate_all(PROMPTS, sampling, 6, ())
+    assert [row.token_ids for row in made] == [row.token_ids for row in expected]
+
+
+def test_random_tokens_follow_the_seed(source: DecoderModel, tmp_path: Path) -> None:
+    path = write_card_graph(source, tmp_path, max_top_k=12)
+    runtime = opened(path, max_top_k=12)
+    seeds = [Sampling(temperature=3.0, seed=seed) for seed in (1, 1, 2, 3)]
+    made = [runtime.generate(PROMPTS[0], seed, 12, ()).token_ids for seed in seeds]
+    assert made[0] == made[1] and len(set(made)) == 3
+
+
+def test_more_states_than_a_call_takes(source: DecoderModel, tmp_path: Path) -> None:
+    """Prefix caching: six states, decoding calls of two; a state is picked by its number."""
+    path = write_card_graph(source, tmp_path, continuous_batching=True)
+    shapes = CallShapes(CONTEXT, 8, 6, True, decode_sequences=2)
+    loop = Loop(OnnxEngine(path, shapes, threads=1), shapes)
+    loop.prefill({5: PROMPTS[3], 1: PROMPTS[2]})
+    past = {5: len(PROMPTS[3]), 1: len(PROMPTS[2])}
+    found = loop.decode({5: [3], 1: [4]}, past)[:, 0]
+    expected = [reference(source, [*PROMPTS[3], 3])[-1], reference(source, [*PROMPTS[2], 4])[-1]]
+    assert_close(found, np.stack(expected))
+    with pytest.raises(BadInput, match="1 tokens of 2 sequences"):
+        loop.decode({0: [1], 1: [1], 2: [1]}, {0: 0, 1: 0, 2: 0})
+    runtime = CardRuntime(loop.engine, shapes)
+    made = runtime.generate_all(PROMPTS, Sampling(), 4, ())
+    assert [row.token_ids for row in made] == [greedy(source, prompt, 4) for prompt in PROMPTS]
+
+
+@pytest.mark.parametrize("half", ["prefill", "decode"])
+def test_one_half_alone(half: str, source: DecoderModel, tmp_path: Path) -> None:
+    runtime = opened(write_card_graph(source, tmp_path), half=half)
+    logits = runtime.logits(PROMPTS[2])
+    assert_close(logits, reference(source, PROMPTS[2]))
+    assert all(finding.passed for finding in runtime.findings(PROMPTS[2], logits))
+    first = greedy(source, PROMPTS[2], 3)
+    assert runtime.generate(PROMPTS[2], Sampling(), 1, ()).token_ids == first[:1]
+    if half == "decode":
+        assert runtime.generate(PROMPTS[2], Sampling(), 3, ()).token_ids == first
+    else:
+        with pytest.raises(BadInput, match="has a prefill only"):
+            runtime.generate(PROMPTS[2], Sampling(), 3, ())
 
 
 def test_weights_in_chunks(source: DecoderModel, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def compile_kv_model_on_cloud_ai_100(
     }
     key = qpc_key(Path(onnx_path), options, sdk_version=sdk.version, files=files)
     argv = [str(sdk.compiler), *fill(generation.kv_order, slots)]
-    compile_once(Work(argv, base, base / BINARY_DIR, key, options, sdk.version))
+    compile_once(Work([argv], Path.cwd(), base, base / BINARY_DIR, key, options, sdk.version))
     return True, str(base / BINARY_DIR)
 
 

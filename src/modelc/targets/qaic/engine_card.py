@@ -52,7 +52,7 @@ class CardEngine:
                 where=Where(path=str(qpc)),
                 hint="compile again",
             )
-        self._rt, self._api = _import("qaicrt"), _import("QAicApi_pb2")
+        self._rt, self._api = import_runtime("qaicrt"), import_runtime("QAicApi_pb2")
         rt = self._rt
         self._context = rt.Context(rt.QIDList([*devices])) if devices else rt.Context()
         self._queue = rt.Queue(self._context, devices[0] if devices else 0)
@@ -99,6 +99,10 @@ class CardEngine:
             for row, dtype, shape in outputs
         }
 
+    def run_all(self, calls: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        """Run calls one after the other."""
+        return [self.run(feeds) for feeds in calls]
+
     def close(self) -> None:
         del self._call
         self._program.deactivate()
@@ -133,7 +137,12 @@ def _output_shape(row: Any, feeds: Mapping[str, np.ndarray]) -> list[int]:
     return [feeds["input_ids"].shape[0], 1 if kept is None else kept.shape[0], width]
 
 
-def _import(name: str) -> Any:
+def import_runtime(name: str) -> Any:
+    """Import a module of the platform SDK.
+
+    Raises:
+        Missing: it is not installed.
+    """
     for path in (None, *LIBRARIES):
         if path is not None and path not in sys.path and Path(path).is_dir():
             sys.path.append(path)
@@ -143,5 +152,6 @@ def _import(name: str) -> Any:
             continue
     raise Missing(
         f"there is no {name}: Cloud AI 100's runtime is not installed",
-        hint="run it on the card's host, where the platform and Apps SDKs are, or run the ONNX",
+        hint="run it on the card's host, where the platform and Apps SDKs are, or run the ONNX "
+        "(`--engine onnx`)",
     )

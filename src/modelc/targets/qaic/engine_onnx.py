@@ -6,7 +6,7 @@ position more than the context: padding is written there, and nothing ever looks
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +14,17 @@ import numpy as np
 import onnx_ir as ir
 
 from modelc.errors import BadInput, Damaged, Where
+from modelc.ir.emit import dims_of
 from modelc.ir.onnx_file import check_data, read_proto
 from modelc.targets.qaic.engine import CallShapes
+from modelc.targets.qaic.sampled import LOGITS
 
 STATE: Final = "_RetainedState"
 _NOWHERE: Final = int(np.iinfo(np.int32).max)
-_TYPES: Final[Mapping[str, type]] = {"tensor(float)": np.float32, "tensor(bool)": np.bool_}
+_TYPES: Final[Mapping[ir.DataType, type]] = {
+    ir.DataType.FLOAT: np.float32,
+    ir.DataType.BOOL: np.bool_,
+}
 
 
 class OnnxEngine:
@@ -34,17 +39,14 @@ class OnnxEngine:
             BadInput: no such graph, or its weights are not whole.
             Damaged: ONNX Runtime can't load it.
         """
-        self._session = _load(path, threads)
-        sizes = {
-            "batch_size": shapes.sequences,
-            "full_batch_size": shapes.sequences,
-            "ctx_len": shapes.context_length + 1,
-        }
+        import onnxruntime as ort
+
+        model = load_card_graph(path)
+        self._session = open_session(model, path, threads)
         outputs = [output.name for output in self._session.get_outputs()]
         self._states = {
-            argument.name: _zeros(argument, sizes)
-            for argument in self._session.get_inputs()
-            if f"{argument.name}{STATE}" in outputs
+            name: ort.OrtValue.ortvalue_from_numpy(array)
+            for name, array in zero_states(model, shapes).items()
         }
         self._results = [name for name in outputs if not name.endswith(STATE)]
         names = {argument.name for argument in self._session.get_inputs()}
@@ -68,6 +70,10 @@ class OnnxEngine:
         self._states = dict(zip(self._states, values[count:], strict=True))
         found = zip(self._results, values[:count], strict=True)
         return {name: value.numpy() for name, value in found}
+
+    def run_all(self, calls: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        """Run calls one after the other."""
+        return [self.run(feeds) for feeds in calls]
 
     def close(self) -> None:
         del self._session, self._states
@@ -115,37 +121,74 @@ def _feeds_scatter(value: ir.Value) -> bool:
     return False
 
 
-def _load(path: Path, threads: int) -> Any:
-    import onnxruntime as ort
+def load_card_graph(path: Path) -> ir.Model:
+    """Return a graph of the card's contract, its weights in their files, with indices that ONNX
+    Runtime takes; what a sampler reads is an output too.
 
+    Raises:
+        BadInput: no such graph, or its weights are not whole.
+    """
     proto = read_proto(path)
     check_data(proto, path)
-    where = Where(path=str(path))
     try:
         model = ir.serde.deserialize_model(proto)
+        ir.external_data.set_base_dir(model.graph, path.parent)
         within_bounds(model)
-        text = ir.serde.serialize_model(model).SerializeToString()
     except (ir.serde.SerdeError, ValueError, TypeError, KeyError) as error:
-        raise BadInput("not a sound graph", where=where) from error
+        raise BadInput("not a sound graph", where=Where(path=str(path))) from error
+    made = (value for node in model.graph for value in node.outputs)
+    model.graph.outputs.extend(value for value in made if value.name == LOGITS)
+    return model
+
+
+def open_session(model: ir.Model, path: Path, threads: int) -> Any:
+    """Return an onnxruntime.InferenceSession of (a part of) the graph at `path`.
+
+    Raises:
+        Damaged: ONNX Runtime can't load it.
+    """
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     folder = str(path.parent.resolve())
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    text = ir.serde.serialize_model(model).SerializeToString()
     try:
         return ort.InferenceSession(text, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no base of their own
+        where = Where(path=str(path))
         raise Damaged(f"ONNX Runtime can't load it: {error}", where=where) from error
 
 
-def _zeros(argument: Any, sizes: Mapping[str, int]) -> Any:
-    import onnxruntime as ort
+def zero_states(model: ir.Model, shapes: CallShapes) -> dict[str, np.ndarray]:
+    """Return the states of a graph, zeros, by the name of their input.
 
-    unknown = [dim for dim in argument.shape if not isinstance(dim, int) and dim not in sizes]
-    if unknown or argument.type not in _TYPES:
+    Raises:
+        BadInput: a size has no number.
+    """
+    sizes = {
+        "batch_size": shapes.sequences,
+        "full_batch_size": shapes.sequences,
+        "ctx_len": shapes.context_length + 1,
+    }
+    outputs = {value.name for value in model.graph.outputs}
+    return {
+        str(value.name): _zeros(value, sizes)
+        for value in model.graph.inputs
+        if f"{value.name}{STATE}" in outputs
+    }
+
+
+def _zeros(value: ir.Value, sizes: Mapping[str, int]) -> np.ndarray:
+    dims = dims_of(value)
+    unknown = [dim for dim in dims if not isinstance(dim, int) and dim not in sizes]
+    dtype = None if value.dtype is None else _TYPES.get(value.dtype)
+    if unknown or dtype is None:
         raise BadInput(
-            f"the state {argument.name} is {argument.type} {argument.shape}",
+            f"the state {value.name} is {value.dtype} {dims}",
             hint=f"sizes are numbers or {', '.join(sizes)}",
         )
-    shape = [dim if isinstance(dim, int) else sizes[dim] for dim in argument.shape]
-    return ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, _TYPES[argument.type]))
+    shape = [dim if isinstance(dim, int) else sizes[dim] for dim in dims]
+    return np.zeros(shape, dtype)

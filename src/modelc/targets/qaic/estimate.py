@@ -1,12 +1,11 @@
 """Device memory that a decoder's weights and states take, and on how many devices it fits.
 
 Sizes of MXFP6 and MXINT8: blocks of 32 elements with a scale of 8 bits (OCP Microscaling Formats
-1.0). Cards: https://quic.github.io/cloud-ai-sdk-pages/latest/Getting-Started/Architecture
+1.0).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Final
@@ -14,34 +13,13 @@ from typing import Final
 from modelc.decoder.check import linear_shapes, plain_shapes
 from modelc.decoder.config import DecoderConfig
 from modelc.errors import BadInput, nearest
+from modelc.targets.qaic.cards import CARDS
 
 HALF_BITS: Final = 16.0
 MXFP6_BITS: Final = 6 + 8 / 32
 MXINT8_BITS: Final = 8 + 8 / 32
 USABLE: Final = 0.9
 """Of a device's memory; the rest is for the program, what a call computes, and the firmware."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """A card; what a program runs on are its devices, each one AI 100 SoC.
-
-    Attributes:
-        devices: of one card.
-        device_bytes: memory of each of them.
-        cores: of each of them.
-    """
-
-    devices: int
-    device_bytes: int
-    cores: int
-
-
-CARDS: Final[Mapping[str, Card]] = {
-    "ai100-standard": Card(1, 16 << 30, 14),
-    "ai100-pro": Card(1, 32 << 30, 16),
-    "ai100-ultra": Card(4, 32 << 30, 16),
-}
 
 
 @dataclass(frozen=True)

@@ -24,19 +24,23 @@ class Work:
     """One run of the compiler.
 
     Attributes:
-        argv: the command.
+        commands: one after the other.
+        cwd: where they run.
         folder: of its files, its log and the record.
         binary_dir: what the compiler makes; it must not be there before.
         key: of all that the binary depends on.
         options: for the record.
+        timeout_s: of each command.
     """
 
-    argv: Sequence[str]
+    commands: Sequence[Sequence[str]]
+    cwd: Path
     folder: Path
     binary_dir: Path
     key: str
     options: Mapping[str, Any]
     sdk_version: str
+    timeout_s: float = TIMEOUT_S
 
 
 def write_files(plan: QpcPlan) -> None:
@@ -59,11 +63,13 @@ def compile_plan(plan: QpcPlan, sdk: AppsSdk, *, timeout_s: float = TIMEOUT_S) -
     folder = Path(plan.qpc_dir)
     argv = [str(sdk.compiler), *plan.argv[1:]]
     binary_dir = Path(plan.binary_dir)
-    compile_once(Work(argv, folder, binary_dir, key, plan.options, sdk.version), timeout_s)
+    compile_once(
+        Work([argv], Path.cwd(), folder, binary_dir, key, plan.options, sdk.version, timeout_s)
+    )
     return binary_dir
 
 
-def compile_once(work: Work, timeout_s: float = TIMEOUT_S) -> None:
+def compile_once(work: Work) -> None:
     """Run the compiler, unless its whole binary is there; an interrupted one is made again.
 
     Raises:
@@ -76,19 +82,24 @@ def compile_once(work: Work, timeout_s: float = TIMEOUT_S) -> None:
         shutil.rmtree(work.binary_dir)
     log = work.folder.absolute() / LOG
     mark = LogMark(log)
-    finished = run_command(Command(tuple(work.argv), Path.cwd(), log, timeout_s))
-    whole = (work.binary_dir / BINARY).is_file()
-    if finished.status != 0 or not whole:
-        how = ending(finished) if finished.status else f"wrote no {BINARY}"
-        raise ToolFailed(
-            f"the card's compiler {how}; its last words:\n{mark.last_words()}",
-            where=Where(path=str(work.binary_dir)),
-            hint=f"all it said is in {log}",
-        )
+    for argv in work.commands:
+        finished = run_command(Command(tuple(argv), work.cwd, log, work.timeout_s))
+        if finished.status != 0:
+            raise _failed(work, f"{Path(argv[0]).name} {ending(finished)}", mark, log)
+    if not (work.binary_dir / BINARY).is_file():
+        raise _failed(work, f"the card's compiler wrote no {BINARY}", mark, log)
     write_record(
         work.folder,
         work.key,
         work.options,
         sdk_version=work.sdk_version,
-        argv=list(work.argv),
+        commands=[[*argv] for argv in work.commands],
+    )
+
+
+def _failed(work: Work, what: str, mark: LogMark, log: Path) -> ToolFailed:
+    return ToolFailed(
+        f"{what}; its last words:\n{mark.last_words()}",
+        where=Where(path=str(work.binary_dir)),
+        hint=f"all it said is in {log}",
     )

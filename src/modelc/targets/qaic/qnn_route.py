@@ -83,21 +83,42 @@ def plan_qnn(
     path, folder, root = Path(source), Path(qpc_dir), Path(sdk_root)
     if not path.is_file():
         raise BadInput("the QNN tools need an ONNX file", hint="export the model first")
-    wanted = read_options(options)
-    _check_options(wanted)
     extra = check_config(qnn_config or {})
+    return plan_qnn_of(path, path, folder, root, extra, read_options(options))
+
+
+def plan_qnn_of(
+    path: Path,
+    named: Path,
+    folder: Path,
+    root: Path,
+    extra: Mapping[str, Any],
+    wanted: QpcOptions,
+) -> QnnPlan:
+    """Return the plan of the graph at `path`, which the commands call `named`; `extra` is a
+    qnn_config that was checked.
+
+    Raises:
+        BadInput: as `plan_qnn`.
+    """
+    check_qnn_options(wanted)
     model = read_source(path, str(folder))
     wanted = check_decoder(wanted, model, _GENERATION)
     entries = decoder_specializations(wanted, _GENERATION)
     if len(entries) > len(qnn_io.GRAPHS):
         raise BadInput("the QNN tools take one prefill and one decode")
     files = _files(wanted, path, model.states, entries, folder, root, extra)
-    commands = [] if extra.get(SKIP_KEY) else [_converter(path, folder, root, extra)]
+    commands = [] if extra.get(SKIP_KEY) else [_converter(named, folder, root, extra)]
     commands.append(_generator(wanted, folder, root, extra))
     return QnnPlan(commands, dict(sorted(files.items())), str(folder), str(folder / "qpc"))
 
 
-def _check_options(options: QpcOptions) -> None:
+def check_qnn_options(options: QpcOptions) -> None:
+    """Refuse options that only the Apps SDK's compiler has.
+
+    Raises:
+        BadInput: naming the first.
+    """
     defaults = QpcOptions()
     for name in ("aic_hw_version", "mdp_load_partition_config", "node_precision_info",
                  "use_onnx_subfunctions"):  # fmt: skip

@@ -71,10 +71,24 @@ def plan(
         BadInput: an option is unknown (with the nearest known name), can't be, or doesn't go with
             the others, with the graph or with the SDK.
     """
-    generation = generation_of(sdk_version)
     folder = os.fspath(qpc_dir)
     wanted = read_options(options)
-    model = read_source(source, folder)
+    return plan_of(read_source(source, folder), folder, sdk_version, wanted, options)
+
+
+def plan_of(
+    model: Source,
+    folder: str,
+    sdk_version: str,
+    wanted: QpcOptions,
+    options: Mapping[str, Any],
+) -> QpcPlan:
+    """Return the plan of a graph that is known; `options` are those that `wanted` was read from.
+
+    Raises:
+        BadInput: as `plan`.
+    """
+    generation = generation_of(sdk_version)
     if model.states:
         wanted = check_decoder(wanted, model, generation)
         entries = specializations.decoder_specializations(wanted, generation)

@@ -59,15 +59,20 @@ def qpc_key(
 
 
 def write_record(
-    folder: Path, key: str, options: Mapping[str, Any], *, sdk_version: str, argv: list[str]
+    folder: Path,
+    key: str,
+    options: Mapping[str, Any],
+    *,
+    sdk_version: str,
+    commands: list[list[str]],
 ) -> None:
-    """Write which options made the binary in `folder`."""
+    """Write which options and commands made the binary in `folder`."""
     document = {
         "format": _FORMAT,
         "key": key,
         "sdk_version": sdk_version,
         "options": dict(options),
-        "argv": argv,
+        "commands": commands,
     }
     text = json.dumps(document, indent=2, sort_keys=True) + "\n"
     write_atomic(folder / RECORD, text.encode())

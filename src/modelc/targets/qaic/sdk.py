@@ -1,4 +1,5 @@
-"""Finds the Apps SDK: its compiler, and which generation's command line that takes."""
+"""Finds the Apps SDK: its compiler, and which generation's command line that takes; and the QNN
+SDK, whose tools compile for the card as well."""
 
 from __future__ import annotations
 
@@ -11,12 +12,20 @@ from pathlib import Path
 from typing import Final
 
 from modelc.errors import Missing, Where
+from modelc.targets.snapdragon.sdk.find import release_of
 
 ROOT_VARIABLE: Final = "QAIC_SDK_ROOT"
 """Where the SDK may be named, if it is not in its usual place."""
 ROOT: Final = "/opt/qti-aic"
+QNN_VARIABLE: Final = "QNN_SDK_ROOT"
 COMPILERS: Final = ("qaic-compile", "qaic-exec")
 
+_QNN_HOST: Final = "x86_64-linux-clang"
+_QNN_FILES: Final = (
+    f"bin/{_QNN_HOST}/qairt-converter",
+    f"bin/{_QNN_HOST}/qnn-context-binary-generator",
+    f"lib/{_QNN_HOST}/libQnnAic.so",
+)
 _APPS: Final = "versions/apps.xml"
 _LARGEST_TEXT: Final = 1 << 16
 _PROBE_SECONDS: Final = 20
@@ -36,6 +45,14 @@ class AppsSdk:
 
     root: Path
     compiler: Path
+    version: str
+
+
+@dataclass(frozen=True)
+class QnnSdk:
+    """An installed QNN SDK whose tools are there; `version` is "2.39.0"."""
+
+    root: Path
     version: str
 
 
@@ -66,6 +83,29 @@ def find_apps_sdk(environ: Mapping[str, str], sdk_version: str | None = None) ->
             hint="name it by --sdk-version",
         )
     return AppsSdk(root, compiler, version)
+
+
+def find_qnn_sdk(environ: Mapping[str, str]) -> QnnSdk:
+    """Return the QNN SDK that the environment names, with what compiling for the card takes.
+
+    Raises:
+        Missing: none is named, or it lacks a tool.
+    """
+    named = environ.get(QNN_VARIABLE)
+    if not named:
+        raise Missing(
+            f"no QNN SDK: {QNN_VARIABLE} is not set",
+            hint=f"set {QNN_VARIABLE} to its folder; or carry the prepared folder to a machine "
+            "that has it",
+        )
+    root = Path(named).absolute()
+    if absent := [name for name in _QNN_FILES if not (root / name).is_file()]:
+        raise Missing(
+            f"the SDK of {QNN_VARIABLE} has no {', '.join(absent)}",
+            where=Where(path=str(root)),
+            hint="it must be the folder that holds bin and lib of an SDK with Cloud AI 100",
+        )
+    return QnnSdk(root, release_of(root))
 
 
 def card_version(sdk: AppsSdk) -> str:

@@ -13,6 +13,10 @@ from typing import Any, Final
 from modelc.errors import BadInput, Where
 
 RETAINED: Final = "_RetainedState"
+SAMPLER_STATES: Final = frozenset(
+    {"past_repetition_penalty_buffer", "past_presence_penalty_buffer"}
+)
+"""States that are no KV cache, whose types nobody is told."""
 _STATE: Final = re.compile(r"(past_key|past_value|compressed_kv|k_pe)\.(\d{1,5})\w*")
 _PAIRS: Final = (("past_key", "past_value"), ("compressed_kv", "k_pe"))
 _LARGEST_CONFIG: Final = 1 << 24
@@ -27,7 +31,8 @@ class Source:
 
     Attributes:
         onnx: the path of the ONNX file, as it stands in the command.
-        states: the state inputs, layer by layer, key before value; none for an embedding model.
+        states: the inputs of the KV cache, layer by layer, key before value; none for an embedding
+            model.
         inputs: names of the graph's inputs; None for a graph that is still to be made.
     """
 
@@ -82,6 +87,7 @@ def _read_onnx(path: Path) -> Source:
     inputs = {value.name for value in graph.input} - made_inside
     outputs = {value.name for value in graph.output}
     kept = {name.removesuffix(RETAINED) for name in outputs if name.endswith(RETAINED)}
+    kept -= SAMPLER_STATES & inputs
     if lost := kept - inputs or {n for n in inputs if _STATE.fullmatch(n)} - kept:
         raise BadInput(
             f"the state {min(lost)} is not both an input and an output {min(lost)}{RETAINED}",

@@ -101,6 +101,15 @@ def sdk_environment(sdk: Sdk, environ: Mapping[str, str]) -> dict[str, str]:
     return values
 
 
+def release_of(root: Path) -> str:
+    """Return which release a folder's SDK is, "2.39.0".
+
+    Raises:
+        Missing: it doesn't say.
+    """
+    return shown(_version(root))
+
+
 def _version(root: Path) -> Version:
     """Read the release from the SDK's manifest, or from the name of its folder."""
     manifest = root / _MANIFEST
