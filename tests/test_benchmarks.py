@@ -18,7 +18,7 @@ from modelc.reference.stream import StreamedReference
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
     *("cpu_generate", "compile_cost", "calibration_cost", "gptq_cost", "startup"),
-    *("snapdragon_tiny", "snapdragon_compile", "quality"),
+    *("snapdragon_tiny", "snapdragon_compile", "quality", "card_export"),
 )
 
 

@@ -30,7 +30,7 @@ _THREE: Final = Alias({"cpu": "w3_b40"})
 
 ALIASES: Final[Mapping[str, Alias]] = {
     "q0f32": Alias({"cpu": "fp32"}),
-    "q0f16": Alias({"cpu": "fp32", "snapdragon": "fp16"}),
+    "q0f16": Alias({"cpu": "fp32", "snapdragon": "fp16", "qaic": "fp16"}),
     "q0bf16": Alias({"cpu": "fp32"}),
     "q4f16_0": _FOUR,
     "q4f16_1": _FOUR,
