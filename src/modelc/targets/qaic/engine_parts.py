@@ -7,7 +7,9 @@ together (`run_all`), and then its weights are read once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +19,15 @@ from modelc.reference.parts import cut_at_layers
 from modelc.targets.qaic.engine import CallShapes
 from modelc.targets.qaic.engine_onnx import STATE, load_card_graph, open_session, zero_states
 from modelc.targets.qaic.sampled import LOGITS, SAMPLER_INPUT
+
+_STEP: Final = 64  # positions by which states grow
+_CALLS: Final[dict[str, Any]] = {
+    "prefill_seq_len": 1,
+    "decode_seq_len": 1,
+    "prefill_lengths": (),
+    "decode_lengths": (),
+}
+"""Sizes of calls that are none of a state's."""
 
 
 class PartsEngine:
@@ -37,7 +48,11 @@ class PartsEngine:
         self._parts = cut_at_layers(model)
         self._path = path
         self._threads = threads
-        self._states = zero_states(model, shapes)
+        self._model = model
+        self._shapes = shapes
+        # As long as calls reach, not as the context is: most of it would be copied for nothing.
+        self._length = 1
+        self._states = zero_states(model, replace(shapes, **_CALLS, context_length=1))
         self.inputs = frozenset(names - self._states.keys())
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -50,6 +65,7 @@ class PartsEngine:
         Raises:
             Damaged: ONNX Runtime can't load a part.
         """
+        self._reach(max(map(_needed, calls)))
         live = [dict(feeds) for feeds in calls]
         for number, part in enumerate(self._parts):
             self._run_part(part, live)
@@ -60,6 +76,20 @@ class PartsEngine:
                 for name in arrays.keys() - needed - {"logits", LOGITS}:
                     del arrays[name]
         return live
+
+    def _reach(self, length: int) -> None:
+        """Have states of at least so many positions."""
+        length = min(-(-length // _STEP) * _STEP, self._shapes.context_length)
+        if length <= self._length:
+            return
+        kept = self._length
+        longer = zero_states(self._model, replace(self._shapes, **_CALLS, context_length=length))
+        for name, state in self._states.items():
+            if state.shape == longer[name].shape:  # what a sampler keeps has no positions
+                longer[name] = state
+            else:
+                longer[name][:, :, :kept] = state[:, :, :kept]  # not where padding was written
+        self._states, self._length = longer, length
 
     def close(self) -> None:
         """Let go of the states."""
@@ -77,6 +107,12 @@ class PartsEngine:
                     self._states[name.removesuffix(STATE)] = array
                 else:
                     arrays[name] = array
+
+
+def _needed(feeds: Mapping[str, np.ndarray]) -> int:
+    """The positions that a call writes or looks at."""
+    looked = feeds["comp_ctx_lengths"].size if "comp_ctx_lengths" in feeds else 0
+    return max(int(feeds["position_ids"].max()) + 1, looked, 1)
 
 
 def _leave_out_sampler(model: ir.Model) -> None:
