@@ -1,7 +1,17 @@
 """What the command line calls and what users import: compile, evaluate, and bundles that run."""
 
-from modelc.api.build import compile, estimate, explain
+from modelc.api.build import compile, estimate, explain, open_any
 from modelc.api.bundle import Bundle, GeneratedText
 from modelc.api.evaluation import evaluate
+from modelc.api.network import NetworkBundle
 
-__all__ = ["Bundle", "GeneratedText", "compile", "estimate", "evaluate", "explain"]
+__all__ = [
+    "Bundle",
+    "GeneratedText",
+    "NetworkBundle",
+    "compile",
+    "estimate",
+    "evaluate",
+    "explain",
+    "open_any",
+]

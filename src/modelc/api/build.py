@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from modelc.api.bundle import Bundle, StrPath
+from modelc.api.network import NetworkBundle
+from modelc.bundle.read import open_bundle
 from modelc.pipeline.compile import compile_source, explain_source
 from modelc.pipeline.estimate import Estimate, estimate_source
 from modelc.pipeline.events import Events, ignore
 from modelc.pipeline.explain import Reason
 from modelc.pipeline.make_recipe import make_recipe
+from modelc.pipeline.network.draft import RUNTIME
 from modelc.pipeline.store import Store
 
 
@@ -24,12 +27,13 @@ def compile(
     dump_ir: StrPath | None = None,
     events: Events = ignore,
     **options: Any,
-) -> Bundle:
+) -> Bundle | NetworkBundle:
     """Compile a model for a target, verify it and write a bundle.
 
     Args:
-        source: a .gguf file or a Hugging Face folder.
-        target: "cpu" or a chipset.
+        source: a .gguf file, a Hugging Face folder, an .onnx file, or "FILE.py:FUNCTION", which
+            makes a PyTorch module.
+        target: "cpu", a chipset or a card.
         output: the bundle's directory; by default MODEL-TARGET-SCHEME.modelc.
         recipe: a TOML file of options, which the arguments override.
         options: fields of `pipeline.recipe.Recipe` (quant, context_length, ar, ...).
@@ -54,9 +58,19 @@ def compile(
         dump_ir=Path(dump_ir) if dump_ir else None,
     )
     assert report.bundle  # otherwise it raised
-    bundle = Bundle.open(report.bundle, check=False)
+    bundle = open_any(report.bundle, check=False)
     bundle.report = report
     return bundle
+
+
+def open_any(path: StrPath, *, check: bool = True) -> Bundle | NetworkBundle:
+    """Open a bundle, of a language model or of a network.
+
+    Raises:
+        BadInput, Damaged: as `Bundle.open`.
+    """
+    files = open_bundle(Path(path), check_contents=check)
+    return NetworkBundle(files) if files.manifest.runtime == RUNTIME else Bundle(files)
 
 
 def estimate(source: StrPath, *, target: str, **options: Any) -> Estimate:

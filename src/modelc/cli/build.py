@@ -10,7 +10,7 @@ import typer
 
 from modelc.cli import options
 from modelc.cli.render import megabytes, print_json, print_table
-from modelc.cli.takes_recipe import CALIBRATION, RecipeOptions, takes_recipe
+from modelc.cli.takes_recipe import CALIBRATION, NETWORK, RecipeOptions, takes_recipe
 
 if TYPE_CHECKING:
     from modelc.pipeline.compile import CompileReport
@@ -68,7 +68,7 @@ def explain_command(
     )
 
 
-@takes_recipe(without=(*CALIBRATION, "verify_text", "keep_twins"))
+@takes_recipe(without=(*CALIBRATION, *NETWORK, "verify_text", "keep_twins"))
 def estimate_command(
     chosen: RecipeOptions, source: options.Source, json: options.Json = False
 ) -> None:

@@ -143,9 +143,15 @@ def bench_command(
 
 def show_verification(document: dict[str, Any]) -> None:
     """Print the verdict and the checks of a verification's JSON form."""
-    ratios = document["metrics"]["perplexity"]
     rows = [(c["name"], "ok" if c["passed"] else "FAILED", c["detail"]) for c in document["checks"]]
     print_table("", ("check", "", "found"), rows)
+    if "perplexity" not in document["metrics"]:  # of a network
+        typer.echo(
+            f"{'verified' if document['passed'] else 'NOT verified'} on {document['runtime']}: "
+            f"{document['samples']} samples against the float model"
+        )
+        return
+    ratios = document["metrics"]["perplexity"]
     bundle, reference = (
         "not finite" if ratios[name] is None else f"{ratios[name]:.3f}"
         for name in ("bundle", "reference")

@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 
 Source = Annotated[
-    Path, typer.Argument(help="A .gguf file or a Hugging Face folder.", show_default=False)
+    Path,
+    typer.Argument(
+        help="A .gguf file, a Hugging Face folder, an .onnx file, or FILE.py:FUNCTION, which makes "
+        "a PyTorch module.",
+        show_default=False,
+    ),
 ]
 BundlePath = Annotated[Path, typer.Argument(help="A bundle that `modelc compile` made.")]
 Target = Annotated[
@@ -59,7 +64,11 @@ Encodings = Annotated[
     typer.Option(help="AIMET's file: encodings instead of calibrating, and scales of weights."),
 ]
 Format = Annotated[
-    str | None, typer.Option(help="genie, dlc, ort, aimet, or several with commas; default: genie.")
+    str | None,
+    typer.Option(
+        help="Language models: genie, dlc, ort, aimet, or several with commas; default: genie. "
+        "Others: context-binary (default), dlc, cpp."
+    ),
 ]
 Toolchain = Annotated[
     str | None,
@@ -80,7 +89,10 @@ CalibrationText = Annotated[
 ]
 CalibrationData = Annotated[
     Path | None,
-    typer.Option(help="Samples in place of the text: JSON lines, .npz, or QNN's input list."),
+    typer.Option(
+        help="Samples in place of the text: JSON lines, .npz, or QNN's input list. Of a model that "
+        "is no decoder also a folder of images, or FILE.py:function."
+    ),
 ]
 CalibrationSamples = Annotated[int | None, typer.Option(help="Sequences to calibrate on.")]
 CalibrationLength = Annotated[

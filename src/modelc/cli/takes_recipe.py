@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from modelc.cli import options, qaic_options
+from modelc.cli import network_options, options, qaic_options
 
 if TYPE_CHECKING:
     from modelc.pipeline.recipe import Recipe
@@ -44,16 +44,19 @@ OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
         "calibration_percentile": options.CalibrationPercentile,
         "verify_text": options.VerifyText,
         "keep_twins": options.KeepTwins,
+        **network_options.OPTIONS,
         **qaic_options.OPTIONS,
     }
 )
 CALIBRATION: Final = tuple(name for name in OPTIONS if name.startswith("calibration_"))
+NETWORK: Final = tuple(network_options.OPTIONS)
 QAIC: Final = tuple(qaic_options.OPTIONS)
-_FLAGS: Final = ("keep_twins", *qaic_options.FLAGS)
+_FLAGS: Final = ("keep_twins", *network_options.FLAGS, *qaic_options.FLAGS)
 # Where a recipe calls it otherwise.
 _NAMES: Final = {
     "override": "overrides",
     "algorithm_option": "algorithm_options",
+    **network_options.NAMES,
     **qaic_options.NAMES,
 }
 
@@ -81,6 +84,8 @@ class RecipeOptions:
         if "algorithm_option" in given:
             pairs = _pairs("algorithm-option", "ALGORITHM.OPTION=VALUE", given["algorithm_option"])
             given["algorithm_option"] = {name: _value(text) for name, text in pairs.items()}
+        if "dim" in given:
+            given["dim"] = _pairs("dim", "NAME=SIZE", given["dim"])
         if "compiler_flag" in given:
             pairs = _pairs("compiler-flag", "NAME=VALUE", given["compiler_flag"])
             given["compiler_flag"] = {name: _value(text) for name, text in pairs.items()}
@@ -137,6 +142,7 @@ _SUCH_AS: Final = {
     "override": "such as lm_head=w4",
     "algorithm-option": "such as gptq.damping=0.1",
     "compiler-flag": "such as mos=2",
+    "dim": "such as batch=1",
 }
 
 

@@ -69,13 +69,13 @@ def load(path: Path) -> dict[str, Encoding]:
         document = json.loads(path.read_text())
         if not isinstance(document, dict):
             raise ValueError("no JSON object")
-        return {name: _encoding(name, row) for name, row in document.items()}
+        return {name: from_row(name, row) for name, row in document.items()}
     except (ValueError, RecursionError) as error:
         raise Damaged(f"not an encodings file: {error}", where=Where(path=str(path))) from error
 
 
-def _encoding(name: str, row: object) -> Encoding:
-    """Raises ValueError for what is no encoding."""
+def from_row(name: str, row: object) -> Encoding:
+    """Return the encoding of a row of such a file; raises ValueError for what is none."""
     if isinstance(row, dict) and row.keys() == {"scale", "zero_point", "dtype"}:
         scale, zero_point, dtype = row["scale"], row["zero_point"], row["dtype"]
         if (

@@ -11,7 +11,8 @@ from modelc.errors import ModelcError, Where
 from modelc.ir.provenance import module_of
 
 Stage = Literal[
-    "canonical", "expanded", "simulated", "cpu", "htp", "htp-quantised", "htp-plain", "qaic"
+    "canonical", "expanded", "simulated", "cpu", "htp", "htp-quantised", "htp-plain", "qaic",
+    "network", "htp-network", "htp-network-quantised",
 ]  # fmt: skip
 
 _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "Tanh", "Sigmoid", "Gelu", "Cast"}
@@ -30,6 +31,32 @@ _HTP = {
     "Add", "Concat", "Div", "Gather", "Gelu", "MatMul", "Mul", "RMSNormalization", "Reshape",
     "Sigmoid", "Softmax", "Split", "Sub", "Tanh", "Transpose",
 }  # fmt: skip
+# Networks on HTP: what the provider takes in at least one form, each asked of it by compiling.
+_HTP_NETWORK = {
+    "Abs", "Add", "And", "ArgMax", "ArgMin", "Atan", "AveragePool", "Cast", "Ceil", "Clip",
+    "Concat", "Conv", "ConvTranspose", "Cos", "CumSum", "DepthToSpace", "Div", "Elu", "Equal",
+    "Exp", "Expand", "Flatten", "Floor", "GRU", "Gather", "GatherElements", "GatherND", "Gelu",
+    "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample",
+    "HardSigmoid", "HardSwish", "Identity", "LRN", "LSTM", "LayerNormalization", "LeakyRelu",
+    "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "MatMul", "Max", "MaxPool",
+    "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "NonMaxSuppression", "Not", "Or", "PRelu", "Pad",
+    "Pow", "RMSNormalization", "Reciprocal", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceSum", "Relu", "Reshape", "Resize", "RoiAlign", "Round", "ScatterElements", "ScatterND",
+    "Selu", "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "SpaceToDepth", "Split", "Sqrt",
+    "Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "TopK", "Transpose",
+    "Unsqueeze", "Where", "Xor",
+}  # fmt: skip
+
+
+class _Everything(frozenset[str]):
+    """Every operator there is."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+ANY_DOMAIN: Final = "*"
+"""In the table: the domains that it doesn't name, such as those of a user's own operators."""
 
 LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
     "canonical": {"": frozenset(_BASE | _COMPOSITE)},
@@ -60,7 +87,19 @@ LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
         ),
         "com.qti.aisw.onnx": frozenset({"CustomRMSNorm"}),
     },
+    "network": {"": _Everything(), ANY_DOMAIN: _Everything()},
+    "htp-network": {"": frozenset(_HTP_NETWORK), ANY_DOMAIN: _Everything()},
+    "htp-network-quantised": {
+        "": frozenset(_HTP_NETWORK | {"QuantizeLinear", "DequantizeLinear"}),
+        ANY_DOMAIN: _Everything(),
+    },
 }  # fmt: skip
+
+
+def is_legal(node: ir.Node, stage: Stage) -> bool:
+    """Whether a node's operator may occur in graphs of `stage`."""
+    table = LEGAL[stage]
+    return node.op_type in table.get(node.domain, table.get(ANY_DOMAIN, frozenset()))
 
 
 def check_legal(model: ir.Model, stage: Stage, where: Where) -> None:
@@ -70,7 +109,7 @@ def check_legal(model: ir.Model, stage: Stage, where: Where) -> None:
         ModelcError: names the first illegal operator and its module path.
     """
     for node in model.graph.all_nodes():
-        if node.op_type not in LEGAL[stage].get(node.domain, frozenset()):
+        if not is_legal(node, stage):
             operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             raise ModelcError(
                 f"operator {operator} ({node.name}) is not legal in {stage} graphs",

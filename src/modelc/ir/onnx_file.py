@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -98,14 +98,25 @@ def check_data(proto: onnx.ModelProto, path: Path) -> None:
     Raises:
         BadInput: that file is missing, too short, or not in the folder of `path`.
     """
+    check_places(proto.graph.initializer, path)
+
+
+def check_places(tensors: Iterable[onnx.TensorProto], path: Path) -> tuple[str, ...]:
+    """Hold those of the tensors that lie outside of the file `path` against the files that they
+    name, and return the names of these files, sorted.
+
+    Raises:
+        BadInput: such a file is missing, too short, or not in the folder of `path`.
+    """
     sizes: dict[str, int] = {}
-    for tensor in proto.graph.initializer:
+    for tensor in tensors:
         if is_outside(tensor):
             entries = {entry.key: entry.value for entry in tensor.external_data}
             location = entries.get("location", "")
             if location not in sizes:
                 sizes[location] = _size(path.parent, location, path)
             _check_place(tensor, entries, sizes[location], path)
+    return tuple(sorted(sizes))
 
 
 def _texts(proto: onnx.ModelProto) -> Iterator[object]:

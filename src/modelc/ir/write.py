@@ -122,8 +122,8 @@ class _Weights:
 
     def _computed(self, name: str, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
         """Lazy tensors are computed in turn: later, what they share with their neighbours would
-        have to be computed again."""
-        if not isinstance(tensor, ir.LazyTensor):
+        have to be computed again. What lies in another file would not be found from here."""
+        if not isinstance(tensor, (ir.LazyTensor, ir.ExternalTensor)):
             return tensor
         key = _identity(tensor)
         if key not in self.small:

@@ -17,6 +17,27 @@ _HTP_FLOAT: Final = (
     "modelc.passes.htp.scale_queries:ScaleQueries",
 )
 
+_NETWORK: Final = (
+    "modelc.passes.network.fold_constants:FoldConstants",
+    "modelc.passes.network.remove_no_ops:RemoveNoOps",
+    "modelc.passes.network.share_results:ShareResults",
+    "modelc.passes.network.merge_moves:MergeMoves",
+    "modelc.passes.network.fuse_batch_norm:FuseBatchNorm",
+    "modelc.passes.network.fuse_norms:FuseNorms",
+    "modelc.passes.network.fuse_activations:FuseActivations",
+    "modelc.passes.network.remove_dead_code:RemoveDeadCode",
+)
+
+_LOWER_NETWORK: Final = (
+    "modelc.passes.network.bound_masks:BoundMasks",
+    "modelc.passes.network.decompose_operators:DecomposeOperators",
+    "modelc.passes.network.reduce_rank:ReduceRank",
+    "modelc.passes.network.fold_constants:FoldConstants",
+    "modelc.passes.network.remove_no_ops:RemoveNoOps",
+    "modelc.passes.network.merge_moves:MergeMoves",
+    "modelc.passes.network.share_results:ShareResults",
+)
+
 PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
     "cpu": (
         "modelc.passes.cpu.fuse_attention:FuseAttention",
@@ -50,6 +71,14 @@ PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
         "modelc.passes.qaic.sampling:SampleOnCard",
         "modelc.passes.qaic.clip:ClipToHalf",
     ),
+    # A network, for whatever target. Relu and Clip stay behind their Conv and Gemm: HTP's compiler
+    # makes one kernel of the two; attention stays products and Softmax, which quantised graphs
+    # need ranges of.
+    "network": _NETWORK,
+    # What "network" gives, for HTP. NCHW stays: the provider turns images by itself, once.
+    "htp-network": (*_LOWER_NETWORK, "modelc.passes.network.check_operators:CheckOperators"),
+    # The same where the CPU may take what HTP doesn't.
+    "htp-network-fallback": _LOWER_NETWORK,
     "htp-quantised": (*_HTP_FLOAT, "modelc.passes.htp.quantise:Quantise"),
 }
 

@@ -19,6 +19,7 @@ from modelc.pipeline.explain import Reason, explain
 from modelc.pipeline.job import Job, make_job
 from modelc.pipeline.limits import Limits
 from modelc.pipeline.memory import PeakMemory
+from modelc.pipeline.network.job import NetworkJob, is_network, make_network_job
 from modelc.pipeline.plans import (
     check_requirements,
     describe,
@@ -97,8 +98,12 @@ def compile_source(
         ModelcError: see `execute`, `choose_kinds` and `write_bundle`.
     """
     start = time.perf_counter()
-    is_search = is_auto(recipe)
-    job = make_job(source, base_recipe(recipe) if is_search else recipe, searched=is_search)
+    is_search = is_auto(recipe) and not is_network(source)
+    job: Job | NetworkJob
+    if is_network(source):
+        job = make_network_job(source, recipe)
+    else:
+        job = make_job(source, base_recipe(recipe) if is_search else recipe, searched=is_search)
     check_requirements(job)
     destination = output or Path(default_output(job, AUTO if is_search else job.scheme.name))
     check_destination(destination)
@@ -140,6 +145,8 @@ def compile_source(
 def describe_source(source: Path, recipe: Recipe) -> dict[str, Any]:
     """Return what `compile_source` would do: its stages and steps, as plain values; of a search
     for kinds of weights its first steps, by which the others go."""
+    if is_network(source):
+        return {"stages": [], "steps": describe_steps(make_plan(make_network_job(source, recipe)))}
     if is_auto(recipe):
         _, plan = first_plan(source, recipe)
         return {"stages": [], "steps": describe_steps(plan)}
@@ -147,14 +154,18 @@ def describe_source(source: Path, recipe: Recipe) -> dict[str, Any]:
     return describe(job, make_plan(job))
 
 
-def _limits(job: Job) -> Limits:
+def _limits(job: Job | NetworkJob) -> Limits:
     memory = job.recipe.memory_limit
     return Limits(memory_bytes=memory) if memory else Limits()
 
 
 def explain_source(source: Path, recipe: Recipe, store: Store | None = None) -> list[Reason]:
     """Say for each step whether it would run, and why; of a search as `describe_source`."""
-    if is_auto(recipe):
+    job: Job | NetworkJob
+    if is_network(source):
+        job = make_network_job(source, recipe)
+        plan = make_plan(job)
+    elif is_auto(recipe):
         job, plan = first_plan(source, recipe)
     else:
         job = make_job(source, recipe)
@@ -162,10 +173,11 @@ def explain_source(source: Path, recipe: Recipe, store: Store | None = None) -> 
     return explain(plan, store or Store(), job.sources)
 
 
-def default_output(job: Job, scheme: str) -> str:
+def default_output(job: Job | NetworkJob, scheme: str) -> str:
     """Return the bundle's name when none is given: model-target-scheme."""
-    stem = job.source.resolve().name.removesuffix(".gguf")
-    return f"{stem}-{job.target.name}-{scheme}.modelc"
+    stem = job.source.resolve().name.removesuffix(".gguf").removesuffix(".onnx")
+    stem = stem.partition(".py:")[0]  # FILE.py:FUNCTION
+    return f"{stem}-{job.recipe.target.replace(',', '-')}-{scheme}.modelc"
 
 
 def copy_ir(results: Sequence[StepResult], directory: Path) -> None:

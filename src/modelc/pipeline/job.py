@@ -28,6 +28,7 @@ _ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
     "gguf": ("cpu",),
     "toolchain": ("snapdragon", "qaic"),
     "qaic": ("qaic",),
+    "network": (),
     **dict.fromkeys(
         (
             "ar", "attention", "encodings", "format", "keep_twins", "kv_bits",
@@ -81,6 +82,11 @@ def make_job(source: Path, recipe: Recipe, *, searched: bool = False) -> Job:
     if not searched and not uses_calibration(recipe, scheme):
         _refuse_calibration(recipe, scheme)
     _check_blocks(kind, scheme, recipe)
+    if recipe.verify.data is not None or recipe.verify.samples is not None:
+        raise BadInput(
+            "a language model is verified on a text",
+            hint="use --verify-text, and verify.tokens for how much of it",
+        )
     _check_lengths(recipe, target)
     sources = {
         SOURCE: source,
@@ -152,7 +158,9 @@ def _refuse_useless(recipe: Recipe, target: Target) -> None:
         allies = " and ".join(dict.fromkeys(family for _, found in useless for family in found))
         raise BadInput(
             f"{target.name} has no use for the option{'s' * (len(useless) > 1)} {names}",
-            hint=f"for {allies} targets only; leave it out",
+            hint=f"for {allies} targets only; leave it out"
+            if allies
+            else "for models that are no decoders; leave it out",
         )
     known = _TOOLCHAINS.get(target.family, ())
     if recipe.toolchain is not None and recipe.toolchain not in known:

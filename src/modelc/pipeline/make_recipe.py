@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from modelc.errors import BadInput, Where, nearest
 from modelc.pipeline.recipe import Recipe
-from modelc.pipeline.recipe_sections import Calibration, Qaic, Section, Verify
+from modelc.pipeline.recipe_sections import Calibration, Network, Qaic, Section, Verify
 
 
 def make_recipe(path: Path | None, options: Mapping[str, Any]) -> Recipe:
@@ -102,12 +102,14 @@ _MISSING_HINTS: Mapping[str, str] = {
 _SECTIONS: Mapping[str, type[Section]] = {
     "calibration": Calibration,
     "verify": Verify,
+    "network": Network,
     "qaic": Qaic,
 }
 _PATHS: Mapping[str, tuple[str, ...]] = {
     "": ("encodings",),
     "calibration": ("text", "data"),
-    "verify": ("text",),
+    "verify": ("text", "data"),
+    "network": ("preprocess",),
     "qaic": ("adapters", "node_precision_info", "mdp_load_partition_config", "qnn_config"),
 }
 """Options that name files, by section."""

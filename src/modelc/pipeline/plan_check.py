@@ -82,6 +82,9 @@ def _fp16(
 def _formats(
     recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
 ) -> Iterator[Problem]:
+    for name in ("context-binary", "cpp"):
+        if name in recipe.format:
+            yield f"the format {name} is for models that are no decoders", "--format genie"
     for name, count in Counter(recipe.format).items():
         if count > 1:
             yield f"the format {name} is asked for {count} times", "name each format once"

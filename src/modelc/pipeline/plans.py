@@ -30,6 +30,9 @@ from modelc.pipeline.job import (
     VERIFY_TEXT,
     Job,
 )
+from modelc.pipeline.network.draft import draft_network
+from modelc.pipeline.network.job import NetworkJob
+from modelc.pipeline.network.plan import network_plan
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.report import REPORT, render_report
@@ -47,18 +50,24 @@ IMPORTED: Final = "imported.encodings"
 _HERE = "modelc.pipeline.steps"
 
 
-def check_requirements(job: Job) -> None:
+def check_requirements(job: Job | NetworkJob) -> None:
     """Raise Missing if compiling a job needs something that this machine lacks."""
+    if isinstance(job, NetworkJob):
+        return  # its steps say what they lack
     FAMILIES[job.target.family].requires(job)
 
 
-def lacking(job: Job, bundle: Path) -> Missing | None:
+def lacking(job: Job | NetworkJob, bundle: Path) -> Missing | None:
     """Return what is missing on this machine of a bundle that was written, None if nothing."""
+    if isinstance(job, NetworkJob):
+        return None
     return FAMILIES[job.target.family].lacking(job, bundle)
 
 
-def make_plan(job: Job) -> Plan:
+def make_plan(job: Job | NetworkJob) -> Plan:
     """Return the steps that compile a job."""
+    if isinstance(job, NetworkJob):
+        return network_plan(job)
     family = FAMILIES[job.target.family]
     length = {"context_length": family.canonical_length(job)}
     steps = (
@@ -103,7 +112,7 @@ def make_plan(job: Job) -> Plan:
 
 
 def draft_bundle(
-    job: Job, results: Sequence[StepResult], sources: Sources, told: Mapping[str, Any]
+    job: Job | NetworkJob, results: Sequence[StepResult], sources: Sources, told: Mapping[str, Any]
 ) -> Draft:
     """Return the bundle that a job's results make.
 
@@ -112,6 +121,8 @@ def draft_bundle(
         sources: the job's, with their digests.
         told: settings of the manifest beside those of the model and the family.
     """
+    if isinstance(job, NetworkJob):
+        return draft_network(job, results, sources, told)
     family = FAMILIES[job.target.family]
     entries = {result.name: result.entry for result in results if result.entry}
     contents = family.contents(job, entries)

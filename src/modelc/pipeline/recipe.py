@@ -14,6 +14,7 @@ from modelc.pipeline.recipe_sections import (
     Calibration,
     Count,
     Counts,
+    Network,
     Qaic,
     Section,
     Verify,
@@ -22,7 +23,7 @@ from modelc.pipeline.recipe_sections import (
 
 AUTO: Final = "auto"
 
-Format = Literal["genie", "dlc", "ort", "aimet"]
+Format = Literal["genie", "dlc", "ort", "aimet", "context-binary", "cpp"]
 
 
 def _number_or_word(value: Any) -> Any:
@@ -93,6 +94,7 @@ class Recipe(Section):
     algorithms: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = ()
     algorithm_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     overrides: dict[str, str] = Field(default_factory=dict)
+    network: Network = Network()
     qaic: Qaic = Qaic()
 
     @field_validator("ar", "context_length")

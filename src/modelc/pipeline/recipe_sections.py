@@ -1,4 +1,4 @@
-"""The sections of a recipe: [calibration], [verify] and [qaic]."""
+"""The sections of a recipe: [calibration], [verify], [network] and [qaic]."""
 
 from __future__ import annotations
 
@@ -61,18 +61,59 @@ class Verify(Section):
 
     Attributes:
         text: UTF-8 file; None for the one that modelc carries.
+        data: feeds of a network: an input list of raw files, .npz, a folder of images, or
+            FILE.py:function; None for those it is calibrated on.
+        samples: feeds at most; None for what suits the target.
         tokens: at most so many of its tokens; None for what suits the target (the HTP simulator
             is slow).
         min_sqnr_db, min_top1, max_perplexity_ratio: None for the scheme's own threshold.
         max_kl_divergence: mean nats per token; None for any.
+        min_cosine: of a network's outputs; None for the scheme's own.
     """
 
     text: Path | None = None
+    data: Path | None = None
+    samples: Count | None = None
     tokens: Annotated[int, Field(ge=2, le=MAX_CONTEXT)] | None = None
     min_sqnr_db: float | None = None
     min_top1: Annotated[float, Field(ge=0, le=1)] | None = None
     max_perplexity_ratio: Annotated[float, Field(gt=0)] | None = None
     max_kl_divergence: Annotated[float, Field(gt=0)] | None = None
+    min_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
+
+
+class Network(Section):
+    """[network]: what only models that are no decoders have.
+
+    Attributes:
+        dims: symbol, or "INPUT.AXIS" -> size, for sizes that the source leaves open.
+        activations, weights: types of codes in place of the scheme's.
+        per_tensor: weights have one scale each, not one for each output channel.
+        symmetric: activations are encoded around 0.
+        sensitive_db: nodes of 8 bits that would have fewer dB get 16; 0 for none, None for the
+            scheme's own.
+        equalise: scales of neighbouring layers are evened out first, where that changes nothing.
+        rounding: how weights become integers ("nearest", or what `quant.network` has).
+        boundary: what a compiled network takes and gives: the source's own types, or codes.
+        preprocess: TOML file that says how images become inputs, in place of their folder's.
+        random_feeds: made-up feeds to calibrate and verify on, if there is no data.
+        op_packages: libraries of the user's own operators, OP:LIBRARY:INTERFACE[:TARGET].
+        allow_cpu_fallback: leave to the CPU what HTP doesn't take.
+    """
+
+    dims: dict[str, Count] = Field(default_factory=dict)
+    activations: Literal["uint8", "int8", "uint16", "int16"] | None = None
+    weights: Literal["int8", "uint8", "int4", "int16"] | None = None
+    per_tensor: bool = False
+    symmetric: bool = False
+    sensitive_db: Annotated[float, Field(ge=0, lt=200)] | None = None
+    equalise: bool = False
+    rounding: str | None = None
+    boundary: Literal["float", "codes"] = "float"
+    preprocess: Path | None = None
+    random_feeds: Count | None = None
+    op_packages: tuple[str, ...] = ()
+    allow_cpu_fallback: bool = False
 
 
 class Qaic(Section):

@@ -11,8 +11,11 @@ from pathlib import Path
 from modelc.errors import BadInput, ModelcError, Where
 from modelc.files import readable_digest, write_atomic
 from modelc.frontends import source_files
+from modelc.frontends.networks import network_kind, network_source_files
 from modelc.hashing import digest
 from modelc.pipeline.job import CALIBRATION_DATA
+from modelc.pipeline.network.feed_files import feed_files
+from modelc.pipeline.network.job import FEEDS
 from modelc.pipeline.step import SOURCE
 from modelc.pipeline.store import Store
 from modelc.quant.samples import source_of
@@ -62,6 +65,12 @@ class Sources:
         if name not in self.paths:
             raise ModelcError(f"the plan reads {name!r}, which was not given")
         root = self.paths[name]
+        if name in FEEDS:
+            return feed_files(root)
+        if name == SOURCE and network_kind(root):
+            files = network_source_files(root)
+            folder = files[0].parent
+            return {path.relative_to(folder).as_posix(): path for path in files}
         if root.is_file():
             listed = source_of(root).files(root) if name == CALIBRATION_DATA else {}
             return {"": root, **listed}

@@ -37,9 +37,10 @@ def render_table(
     sorted by module.
 
     Args:
-        model: the expanded graph, which knows the tensors' modules.
+        model: the graph they were seen in, which knows the tensors' modules.
     """
-    modules = {str(v.name): module_of(node) for node in model.graph for v in node.outputs}
+    modules = {str(value.name): "" for value in model.graph.inputs}
+    modules |= {str(v.name): module_of(node) for node in model.graph for v in node.outputs}
     names = sorted(statistics.keys() & encodings.keys(), key=lambda n: _natural(modules[n], n))
     rows = [(modules[name], name, *_columns(statistics[name], encodings[name])) for name in names]
     text = io.StringIO()

@@ -26,7 +26,7 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
     """Write `job["model"]` as the DLC `job["output"]`, its graph named after `job["name"]`."""
     model, name, output = Path(job["model"]), str(job["name"]), Path(job["output"])
     if "enable_block_quant_weight_optimization" not in job["options"]:
-        _refuse_block_scales(model, name)
+        refuse_block_scales(model, name)
     mark = LogMark(LOG.resolve())
     # The number in the graph's name is made of the path by which the model is opened.
     os.chdir(model.parent)
@@ -37,22 +37,31 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
             open_session(Path(model.name), registration=name, options=options)
         except Exception as error:  # the provider raises many types; all mean the same
             raise explain(mark.text(), error, graph=name, modules=modules_of(model)) from error
-        written = list(Path(fresh).glob("*.dlc"))
-        if len(written) != 1:
-            raise ToolFailed(
-                f"the provider wrote {len(written)} DLCs instead of one", where=Where(graph=name)
-            )
-        graphs = dlc_system.read(written[0])
-        if len(graphs) != 1 or not graphs[0].name.startswith(f"{name}_"):
-            raise ToolFailed(
-                f"the DLC holds {[graph.name for graph in graphs]}", where=Where(graph=name)
-            )
-        _forget_time(written[0])
-        written[0].replace(output)
-    return {"graphs": dlc.graphs_to_json(graphs)}
+        return {"graphs": dlc.graphs_to_json(take_dlc(Path(fresh), name, output))}
 
 
-def _refuse_block_scales(model: Path, name: str) -> None:
+def take_dlc(folder: Path, name: str, output: Path) -> tuple[dlc.DlcGraph, ...]:
+    """Move the one DLC that the provider wrote into `folder` to `output`; return its graphs.
+
+    Raises:
+        ToolFailed: there is none or another, or its graph has another name.
+    """
+    written = list(folder.glob("*.dlc"))
+    if len(written) != 1:
+        raise ToolFailed(
+            f"the provider wrote {len(written)} DLCs instead of one", where=Where(graph=name)
+        )
+    graphs = dlc_system.read(written[0])
+    if len(graphs) != 1 or not graphs[0].name.startswith(f"{name}_"):
+        raise ToolFailed(
+            f"the DLC holds {[graph.name for graph in graphs]}", where=Where(graph=name)
+        )
+    _forget_time(written[0])
+    written[0].replace(output)
+    return graphs
+
+
+def refuse_block_scales(model: Path, name: str) -> None:
     """Refuse weights with float scales per block: QAIRT 2.51 leaves most of the scales out of the
     DLC, and whoever composes it crashes. Scales that are quantised themselves (LPBQ) are whole.
 

@@ -12,7 +12,9 @@ from typing import Any, Final
 from modelc.targets.snapdragon.library import library_path
 from modelc.targets.snapdragon.wrapper import PROVIDER
 
-WARNINGS: Final = 2  # ONNX Runtime's log level
+# ONNX Runtime's log levels.
+VERBOSE: Final = 0
+WARNINGS: Final = 2
 
 
 def open_session(
@@ -21,6 +23,7 @@ def open_session(
     registration: str = PROVIDER,
     options: Mapping[str, str] | None = None,
     entries: Mapping[str, str] | None = None,
+    severity: int = WARNINGS,
 ) -> Any:
     """Return an onnxruntime.InferenceSession of `model` that runs on the provider as a whole.
 
@@ -29,6 +32,7 @@ def open_session(
             that it makes begin with it, and there is no other way to choose them.
         options: provider options, in addition to the path of libQnnHtp.
         entries: session configuration entries.
+        severity: the least severe messages that are logged.
     """
     import onnxruntime
 
@@ -38,7 +42,7 @@ def open_session(
         onnxruntime.register_execution_provider_library(registration, str(path))
     device = next(d for d in onnxruntime.get_ep_devices() if d.ep_name == registration)
     settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = WARNINGS
+    settings.log_severity_level = severity
     # Without this, nodes that HTP refuses would quietly run on the CPU.
     settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     for key, value in (entries or {}).items():

@@ -1,0 +1,153 @@
+"""Poolings in forms that HTP refuses, or computes wrongly without a word.
+
+Its average over pads that count is wrong, the simulator crashes on others, windows that reach over
+the end (`ceil_mode`) are wrong, and dilated ones refused.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from modelc.passes.network.decompose.windows import Axis, axes_of
+from modelc.passes.network.read import dtype_of, integer, is_used, needed, sizes_of
+from modelc.passes.network.sketch import Sketch
+
+MOST_TAPS = 64
+"""The most elements of a window that are taken one by one."""
+
+LOWEST = -65504.0  # of half precision; a pad that no maximum takes
+
+
+def average(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
+    """Zeros are padded explicitly, the mean of all is taken, and windows that hold fewer elements
+    that count are scaled up by a constant map."""
+    axes = axes_of(node)
+    if not any(axis.before or axis.after or axis.missing or axis.dilation > 1 for axis in axes):
+        return None
+    include = bool(integer(node, "count_include_pad", 0))
+    mean = _mean(s, needed(node), axes)
+    factor = np.ones([1, 1, *[1] * len(axes)])
+    for index, axis in enumerate(axes):
+        sizes = [1] * factor.ndim
+        sizes[2 + index] = axis.out
+        factor = factor * (axis.kernel / axis.counts(include)).reshape(sizes)
+    if np.all(factor == 1):
+        return [mean]
+    dtype = dtype_of(needed(node)).numpy()
+    return [s.mul(mean, s.constant(factor.astype(dtype), "counts"))]
+
+
+def _mean(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value:
+    """Return the mean of each window, pads being zeros that count: a convolution of each channel
+    with equal weights. A Pad before an AveragePool would be put into it again by ONNX Runtime."""
+    batch, channels, *_ = sizes_of(x)
+    kernel = [axis.kernel for axis in axes]
+    weights = np.full([channels, 1, *kernel], 1 / math.prod(kernel), dtype_of(x).numpy())
+    return s.op(
+        "Conv",
+        [x, s.constant(weights, "weights")],
+        [batch, channels, *(axis.out for axis in axes)],
+        group=channels,
+        kernel_shape=kernel,
+        strides=[axis.stride for axis in axes],
+        dilations=[axis.dilation for axis in axes],
+        pads=[*(axis.before for axis in axes), *(axis.missing for axis in axes)],
+    )
+
+
+def _padded(s: Sketch, x: ir.Value, axes: Sequence[Axis], number: float) -> ir.Value:
+    before = [0, 0, *(axis.before for axis in axes)]
+    after = [0, 0, *(axis.missing for axis in axes)]
+    return s.pad(x, before, after, number)
+
+
+def _taps(s: Sketch, padded: ir.Value, axes: Sequence[Axis]) -> list[ir.Value] | None:
+    """Return one tensor for each element of a window."""
+    if math.prod(axis.kernel for axis in axes) > MOST_TAPS:
+        return None
+    taps = []
+    for offsets in itertools.product(*(range(axis.kernel) for axis in axes)):
+        value = padded
+        for index, (axis, offset) in enumerate(zip(axes, offsets, strict=True)):
+            start = offset * axis.dilation
+            stop = start + (axis.out - 1) * axis.stride + 1
+            value = s.slice(value, 2 + index, start, stop, axis.stride)
+        taps.append(value)
+    return taps
+
+
+def largest(s: Sketch, node: ir.Node) -> list[ir.Value | None] | None:
+    """Dilated windows element by element; those over three axes as two poolings; bytes as floats;
+    windows that reach over the end with explicit pads."""
+    if is_used(node, 1):
+        return None
+    x, axes = needed(node), axes_of(node)
+    dtype = dtype_of(x)
+    unknown = [None] * (len(node.outputs) - 1)
+    if dtype in (ir.DataType.UINT8, ir.DataType.INT8):
+        value = _largest(s, s.cast(x, ir.DataType.FLOAT), axes)
+        return None if value is None else [s.cast(value, dtype), *unknown]
+    over = any(axis.missing > axis.after for axis in axes)
+    dilated = any(axis.dilation > 1 for axis in axes)
+    if len(axes) <= 2 and not over and not dilated and len(node.outputs) == 1:
+        return None
+    value = _largest(s, x, axes)
+    return None if value is None else [value, *unknown]
+
+
+def _largest(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value | None:
+    if any(axis.dilation > 1 for axis in axes):
+        taps = _taps(s, _padded(s, x, axes, LOWEST), axes)
+        return None if taps is None else s.op("Max", taps)
+    batch, channels, *_ = sizes_of(x)
+    if len(axes) == 3:
+        deep, *flat = axes
+        value = s.reshape(x, [batch, channels * deep.size, *(axis.size for axis in flat)])
+        value = _max_pool(s, value, flat)
+        places = math.prod(axis.out for axis in flat)
+        value = s.reshape(value, [batch, channels, deep.size, places])
+        value = _max_pool(s, value, [deep, Axis(places, places, 1, 1, 1, 0, 0)])
+        return s.reshape(value, [batch, channels, *(axis.out for axis in axes)])
+    return _max_pool(s, x, axes)
+
+
+def _max_pool(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value:
+    return s.op(
+        "MaxPool",
+        [x],
+        [*sizes_of(x)[:2], *(axis.out for axis in axes)],
+        kernel_shape=[axis.kernel for axis in axes],
+        strides=[axis.stride for axis in axes],
+        pads=[*(axis.before for axis in axes), *(axis.missing for axis in axes)],
+    )
+
+
+def norm(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
+    """LpPool: the p-th root of a sum, which is a mean times the number of elements."""
+    axes, p = axes_of(node), integer(node, "p", 2)
+    mean = _mean(s, _to_power(s, needed(node), p), axes)
+    return [_root(s, s.mul(mean, float(math.prod(axis.kernel for axis in axes))), p)]
+
+
+def global_norm(s: Sketch, node: ir.Node) -> list[ir.Value]:
+    x, p = needed(node), integer(node, "p", 2)
+    axes = list(range(2, len(sizes_of(x))))
+    return [_root(s, s.reduce("ReduceSum", _to_power(s, x, p), axes), p)]
+
+
+def _to_power(s: Sketch, x: ir.Value, p: int) -> ir.Value:
+    if p == 2:
+        return s.mul(x, x)
+    size = s.op("Abs", [x])
+    return size if p == 1 else s.binary("Pow", size, float(p))
+
+
+def _root(s: Sketch, x: ir.Value, p: int) -> ir.Value:
+    if p == 1:
+        return x
+    return s.op("Sqrt", [x]) if p == 2 else s.binary("Pow", x, 1 / p)

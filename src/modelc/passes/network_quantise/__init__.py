@@ -1,0 +1,1 @@
+"""Putting QuantizeLinear and DequantizeLinear into a network."""

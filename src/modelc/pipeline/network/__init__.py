@@ -1,0 +1,1 @@
+"""Networks: models that are no decoders, from a source to a verified bundle."""

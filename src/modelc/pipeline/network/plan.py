@@ -1,0 +1,199 @@
+"""The steps that compile a network.
+
+export (PyTorch) ─ canonical ─┬─ reference ──────────────────────────────────────────────┐
+                              └─ lower ─┬─ calibrate ─ quantize ─┬─ probe.CHIPSET        │
+                                        └────────────────────────┴─ binary.CHIPSET ─┬─ verify
+                                          dlc.CHIPSET, cpp.CHIPSET                  ─┘
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Final
+
+from modelc.pipeline.network.job import (
+    CALIBRATION_FEEDS,
+    PREPROCESS,
+    RANDOM,
+    VERIFY_FEEDS,
+    NetworkJob,
+)
+from modelc.pipeline.plan import Plan
+from modelc.pipeline.step import SOURCE, Step
+
+MACS: Final = {"snapdragon": 2_000_000_000, "cpu": 1 << 50}
+"""Multiply-adds that verifying may take: the simulator does about 50 million a second."""
+SAMPLES: Final = 16
+
+_STEPS: Final = "modelc.pipeline.network.steps"
+_HTP: Final = "modelc.pipeline.network.steps_htp"
+_QUANTISE: Final = "modelc.pipeline.network.steps_quantise"
+_ONNX: Final = ("onnx", "onnx-ir", "onnxscript")
+_QNN: Final = ("onnxruntime", "onnxruntime-qnn")
+FORMAT_STEPS: Final = {"dlc": "convert_dlc", "cpp": "write_cpp"}
+
+
+def network_plan(job: NetworkJob) -> Plan:
+    """Return the steps that compile a network; the binary is made whatever the formats, for it is
+    what can be run and so verified."""
+    steps = [*_front(job), _reference(job)]
+    shipped = ["canonical", "reference"]
+    if job.target.chipset is None:
+        steps.append(_lower(job, ("network",)))
+        ran = ["lower"]
+        shipped.append("lower")
+    else:
+        fallback = "-fallback" if job.recipe.network.allow_cpu_fallback else ""
+        steps.append(_lower(job, ("network", f"htp-network{fallback}")))
+        if job.scheme.is_quantised:
+            steps += _quantising(job)
+            shipped.append("quantize")
+        ran = []
+        for target in job.targets:
+            made = _for_chipset(job, target.name)
+            steps += made
+            ran += [step.name for step in made if step.name.startswith("binary.")]
+            shipped += [step.name for step in made]
+    steps.append(
+        Step(
+            "verify",
+            "modelc.pipeline.network.steps_verify:verify_network",
+            options={
+                "target": job.recipe.target,
+                "min_sqnr_db": job.scheme.min_sqnr_db,
+                "min_cosine": job.scheme.min_cosine,
+                "min_top1": job.recipe.verify.min_top1,
+                "packages": packages(job),
+            },
+            inputs=("canonical", "reference", *ran),
+            reads=_libraries(job),
+            tools=_QNN if job.target.chipset else ("onnxruntime",),
+        )
+    )
+    return Plan(job.recipe.target, tuple(steps), tuple(dict.fromkeys([*shipped, "verify"])))
+
+
+def packages(job: NetworkJob) -> list[dict[str, str]]:
+    """Return the op packages as plain values, without their paths."""
+    return [
+        {"op": row.op, "interface": row.interface, "target": row.target} for row in job.op_packages
+    ]
+
+
+def _front(job: NetworkJob) -> list[Step]:
+    dims = {"dims": dict(job.recipe.network.dims)}
+    if job.kind == "onnx":
+        run = f"{_STEPS}:read_canonical"
+        return [Step("canonical", run, options=dims, reads=(SOURCE,), tools=_ONNX)]
+    return [
+        Step(
+            "export",
+            f"{_STEPS}:export_network",
+            options=dims,
+            reads=(SOURCE,),
+            tools=(*_ONNX, "torch"),
+            waits=True,
+        ),
+        Step("canonical", f"{_STEPS}:read_canonical", inputs=("export",), tools=_ONNX),
+    ]
+
+
+def _reference(job: NetworkJob) -> Step:
+    has_data = any(name in job.sources for name in (CALIBRATION_FEEDS, VERIFY_FEEDS))
+    random = job.recipe.network.random_feeds or RANDOM
+    return Step(
+        "reference",
+        f"{_STEPS}:run_reference",
+        options={
+            "samples": job.recipe.verify.samples or SAMPLES,
+            "random": None if has_data else random,
+            "macs": (1 << 60) if job.recipe.verify.samples else MACS[job.target.family],
+        },
+        inputs=("canonical",),
+        reads=_read(job, VERIFY_FEEDS, CALIBRATION_FEEDS),
+        tools=("onnxruntime",),
+    )
+
+
+def _lower(job: NetworkJob, rows: tuple[str, ...]) -> Step:
+    return Step(
+        "lower",
+        f"{_HTP}:lower_network",
+        options={"pipelines": list(rows)},
+        inputs=("canonical",),
+        tools=_ONNX,
+    )
+
+
+def _quantising(job: NetworkJob) -> list[Step]:
+    recipe, asked = job.recipe, job.recipe.network
+    feeds = {
+        "samples": recipe.calibration.samples,
+        "random": asked.random_feeds,
+        "equalise": asked.equalise,
+    }
+    reads = _read(job, CALIBRATION_FEEDS)
+    return [
+        Step(
+            "calibrate",
+            f"{_QUANTISE}:calibrate_network",
+            options=feeds,
+            inputs=("lower",),
+            reads=reads,
+            tools=("onnxruntime",),
+        ),
+        Step(
+            "quantize",
+            f"{_QUANTISE}:quantise_network",
+            options={
+                **feeds,
+                "scheme": asdict(job.scheme),
+                "overrides": dict(recipe.overrides),
+                "observer": recipe.calibration.observer,
+                "percentile": recipe.calibration.percentile,
+                "rounding": asked.rounding or "nearest",
+                "boundary": asked.boundary,
+                "fp16": all(t.chipset is not None and t.chipset.fp16 for t in job.targets),
+            },
+            inputs=("lower", "calibrate"),
+            reads=reads if asked.rounding not in (None, "nearest") else (),
+            tools=_ONNX,
+        ),
+    ]
+
+
+def _for_chipset(job: NetworkJob, name: str) -> list[Step]:
+    asked = job.recipe.network
+    options: dict[str, Any] = {
+        "chipset": name,
+        "fp16": not job.scheme.is_quantised,
+        "boundary": asked.boundary,
+        "packages": packages(job),
+        "fallback": asked.allow_cpu_fallback,
+    }
+    graph = "quantize" if job.scheme.is_quantised else "lower"
+    runs = {"probe": "probe_network", "binary": "compile_binary"}
+    runs |= {kind: run for kind, run in FORMAT_STEPS.items() if kind in job.formats}
+    return [
+        Step(
+            f"{kind}.{name}",
+            f"{_HTP}:{run}",
+            options=options,
+            # What is refused is told at once, before anything is compiled.
+            inputs=(graph,) if kind == "probe" else (graph, f"probe.{name}"),
+            reads=_libraries(job),
+            tools=_QNN,
+            waits=True,
+        )
+        for kind, run in runs.items()
+    ]
+
+
+def _libraries(job: NetworkJob) -> tuple[str, ...]:
+    return tuple(f"op_package_{number}" for number in range(len(job.op_packages)))
+
+
+def _read(job: NetworkJob, *names: str) -> tuple[str, ...]:
+    """Return those of the places that the job has, and what says how to read them."""
+    found = tuple(name for name in names if name in job.sources)
+    return (*found, PREPROCESS) if found and PREPROCESS in job.sources else found

@@ -1,0 +1,169 @@
+"""A network's steps for HTP: lower, ask which operators are taken, compile, convert."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from modelc.errors import ToolFailed, Where
+from modelc.pipeline.network.steps import GRAPH, canonical_graph
+from modelc.pipeline.step import StepContext
+
+if TYPE_CHECKING:
+    from modelc.targets.snapdragon.chipsets import Chipset
+    from modelc.targets.snapdragon.network.options import NetworkOptions
+
+NAME: Final = "network"
+"""What the QNN graph's name begins with, and the files are called."""
+OPERATORS: Final = "operators.json"
+PARTITION: Final = "partition.json"
+INFO: Final = "info.json"
+COSTS: Final = "costs.json"
+TIMEOUT_S: Final = 4 * 3600.0
+_SHOWN: Final = 6
+
+
+def lower_network(context: StepContext) -> None:
+    """Run the passes: network.onnx, ir/ with the text forms.
+
+    Options: pipelines (rows of PIPELINES, in order).
+    """
+    from modelc.ir.write import write_model
+    from modelc.passes.base import run_passes
+    from modelc.passes.pipelines import build_pipeline
+    from modelc.pipeline.steps import IR
+
+    passes = [one for row in context.options["pipelines"] for one in build_pipeline(row, {})]
+    model, _ = run_passes(canonical_graph(context), passes, graph=NAME, dump_dir=context.out / IR)
+    write_model(model, context.out / GRAPH)
+
+
+def probe_network(context: StepContext) -> None:
+    """Ask the provider which operators HTP takes: operators.json; costs.json with what each node
+    costs wherever it runs.
+
+    Options: chipset, fp16, boundary, packages, fallback (refused ones are no error).
+
+    Raises:
+        ToolFailed: some are refused.
+    """
+    from dataclasses import asdict
+
+    from modelc.targets.snapdragon.network.probe import probe_operators
+    from modelc.targets.snapdragon.network.static_costs import static_costs
+
+    costs = [asdict(row) for row in static_costs(_lowered(context) / GRAPH)]
+    (context.out / COSTS).write_text(json.dumps(costs, indent=1) + "\n")
+    verdicts = probe_operators(
+        _lowered(context) / GRAPH,
+        chipset_of(context),
+        options_of(context),
+        cache_dir=context.out / "cache",
+        workdir=context.scratch,
+        timeout_s=TIMEOUT_S,
+    )
+    refused = [row for row in verdicts if row.verdict == "refused"]
+    (context.out / OPERATORS).write_text(
+        json.dumps([asdict(row) for row in verdicts], indent=1) + "\n"
+    )
+    if refused and not context.options["fallback"]:
+        listed = "\n".join(
+            f"  - {row.op_type} {row.module or row.node}: {row.reason}" for row in refused[:_SHOWN]
+        )
+        more = f"\n  and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+        raise ToolFailed(
+            f"HTP does not take {len(refused)} of {len(verdicts)} operators:\n{listed}{more}",
+            where=Where(step="probe", module=refused[0].module),
+            hint=f"{refused[0].hint}; `modelc inspect --target T MODEL` lists all; "
+            "--allow-cpu-fallback leaves them to the CPU",
+        )
+
+
+def compile_binary(context: StepContext) -> None:
+    """Compile the context binary for one chipset: network.bin, network.onnx, which loads it, and
+    network.operators.json; info.json, partition.json.
+
+    Options: as `probe_network`.
+    """
+    from dataclasses import asdict
+
+    from modelc.targets.snapdragon import binary
+    from modelc.targets.snapdragon.network.compile import compile_network, compile_with_fallback
+
+    make = compile_with_fallback if context.options["fallback"] else compile_network
+    made = make(
+        _lowered(context) / GRAPH,
+        NAME,
+        chipset_of(context),
+        options_of(context),
+        context.out / f"{NAME}.bin",
+        workdir=context.scratch,
+        timeout_s=TIMEOUT_S,
+    )
+    (context.out / INFO).write_text(json.dumps(binary.to_json(made.info), indent=1) + "\n")
+    (context.out / PARTITION).write_text(json.dumps(asdict(made.partition), indent=1) + "\n")
+
+
+def convert_dlc(context: StepContext) -> None:
+    """Write the DLC for one chipset: network.dlc.
+
+    Options: as `probe_network`.
+    """
+    from modelc.targets.snapdragon.network.dlc import write_network_dlc
+
+    write_network_dlc(
+        _lowered(context) / GRAPH,
+        NAME,
+        chipset_of(context),
+        options_of(context),
+        context.out / f"{NAME}.dlc",
+        workdir=context.scratch,
+        timeout_s=TIMEOUT_S,
+    )
+
+
+def write_cpp(context: StepContext) -> None:
+    """Write the C++ source for one chipset, and its weights: saver_output.c, params.bin.
+
+    Options: as `probe_network`.
+    """
+    from modelc.targets.snapdragon.network.saver import write_source
+
+    write_source(
+        _lowered(context) / GRAPH,
+        NAME,
+        chipset_of(context),
+        options_of(context),
+        context.out,
+        workdir=context.scratch,
+        timeout_s=TIMEOUT_S,
+    )
+
+
+def chipset_of(context: StepContext) -> Chipset:
+    from modelc.targets.snapdragon.chipsets import find_chipset
+
+    return find_chipset(context.options["chipset"])
+
+
+def options_of(context: StepContext) -> NetworkOptions:
+    """Return how the graph is compiled; op packages are where the step finds them."""
+    from modelc.targets.snapdragon.compile import CompileOptions
+    from modelc.targets.snapdragon.network.op_packages import OpPackage
+    from modelc.targets.snapdragon.network.options import NetworkOptions
+
+    options: Any = context.options
+    return NetworkOptions(
+        CompileOptions(fp16=options["fp16"]),
+        "cpu" if options["boundary"] == "codes" else "htp",
+        tuple(
+            OpPackage(
+                row["op"], context.sources[f"op_package_{n}"], row["interface"], row["target"]
+            )
+            for n, row in enumerate(options["packages"])
+        ),
+    )
+
+
+def _lowered(context: StepContext) -> Any:
+    return context.inputs["quantize" if "quantize" in context.inputs else "lower"]

@@ -1,0 +1,1 @@
+"""Quantisation of networks: schemes, ranges, encodings, and algorithms on their weights."""
