@@ -24,8 +24,9 @@ def whole(model: ir.Model, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     return dict(zip(names, session.run(names, feed), strict=True))
 
 
-@pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("limit", [1, 5000, 1 << 30])
+@pytest.mark.parametrize(
+    ("name", "limit"), [("cnn", 1), ("cnn", 1 << 30), ("encoder", 5000), ("encoder", 1 << 30)]
+)
 def test_every_tensor_however_it_is_cut(name: str, limit: int) -> None:
     make, feeds = GRAPHS[name]
     (feed,) = feeds(1)
@@ -40,12 +41,13 @@ def test_every_tensor_however_it_is_cut(name: str, limit: int) -> None:
 
 
 def test_tensors_are_dropped_when_nothing_reads_them() -> None:
-    reference = NetworkReference(encoder(), segment_bytes=1)
+    reference = NetworkReference(encoder(), segment_bytes=5000)
     done = [name for segment in reference._segments for name in segment.done]
     outputs = {value.name for value in encoder().graph.outputs}
     assert len(done) == len(set(done)) and not outputs & set(done)
     made = {value.name for node in encoder().graph for value in node.outputs}
-    assert made - outputs <= set(done)
+    inside = {name for segment in reference._segments for name in segment.outputs}
+    assert made == inside and made - outputs <= set(done)
 
 
 def test_weights_stay_in_their_file(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -16,11 +16,13 @@ from typing import BinaryIO, Final
 import numpy as np
 import onnx_ir as ir
 
+from modelc.ir.stored import release
 from modelc.ir.weights import DerivedWeight, StoredWeight
 
 ALIGNMENT: Final = 64  # a cache line, and the widest vector registers
 INLINE: Final = 1024  # bytes; smaller tensors lie in the ONNX file, where shape inference sees them
 PIECE: Final = 64 << 20  # bytes that are written at once
+STRIPE: Final = 128  # columns that are turned at once
 
 Written = Callable[[str, ir.TensorProtocol], None]
 
@@ -153,6 +155,19 @@ def _append(stream: BinaryIO, tensor: ir.TensorProtocol) -> tuple[int, int]:
         array = array if array.ndim > 1 else array.reshape(1, -1)
         rows = max(1, PIECE // max(1, array[:1].nbytes))
         for first in range(0, len(array), rows):
-            piece = np.ascontiguousarray(array[first : first + rows])
+            piece = _in_order(array[first : first + rows])
             stream.write(piece.reshape(-1).view(np.uint8).data)
+    if isinstance(tensor, StoredWeight):
+        release(tensor.source)
     return offset, stream.tell() - offset
+
+
+def _in_order(array: np.ndarray) -> np.ndarray:
+    """Return an array whose rows lie one after the other; a transposed one is turned in stripes
+    that stay in the cache, which is twice as fast or more."""
+    if array.flags.c_contiguous or array.ndim != 2:
+        return np.ascontiguousarray(array)
+    turned = np.empty(array.shape, array.dtype)
+    for first in range(0, array.shape[1], STRIPE):
+        turned[:, first : first + STRIPE] = array[:, first : first + STRIPE]
+    return turned

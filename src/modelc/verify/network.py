@@ -169,9 +169,11 @@ class _Sums:
 
     def metrics(self, name: str) -> OutputMetrics:
         is_classes = self._is_float and self._is_classes
+        with np.errstate(divide="ignore"):  # infinite noise
+            sqnr_db = decibels(self._signal, self._noise)
         return OutputMetrics(
             name,
-            decibels(self._signal, self._noise),
+            sqnr_db,
             self._cosine / self._samples,
             self._largest,
             self._top1 / self._samples if is_classes else None,

@@ -10,7 +10,7 @@ import pytest
 from support.network_graphs import lower, network, node, normal, operators, run
 
 from modelc.ir.write import write_model
-from modelc.targets.snapdragon.chipsets import chipsets
+from modelc.targets.snapdragon.chipsets import find_chipset
 from modelc.targets.snapdragon.compile import CompileOptions, compile_graphs
 
 TOLERANCE = 0.01
@@ -56,7 +56,7 @@ def test_forms_in_the_simulator(tmp_path: Path) -> None:
     write_model(lowered, tmp_path / "forms.onnx")
     compiled = compile_graphs(
         {"forms": tmp_path / "forms.onnx"},
-        chipsets()["snapdragon-8-elite"],
+        find_chipset("snapdragon-8-elite"),
         CompileOptions(fp16=True, finalization=1),
         tmp_path / "forms.bin",
         workdir=tmp_path / "work",

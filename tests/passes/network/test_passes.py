@@ -17,6 +17,7 @@ from modelc.ir.emit import dims_of
 from modelc.ir.provenance import module_of
 from modelc.ir.text import to_text
 from modelc.passes.base import Pass, run_passes
+from modelc.passes.network.decompose_operators import written_out
 from modelc.passes.network.fold_constants import FoldConstants
 from modelc.passes.network.reduce_rank import merged
 from modelc.passes.pipelines import PIPELINES, build_pipeline
@@ -147,6 +148,18 @@ def test_large_results_are_computed_when_they_are_read() -> None:
     tensor = after.graph.initializers["turned"].const_value
     assert isinstance(tensor, ir.LazyTensor)
     assert np.array_equal(tensor.numpy(), weight.T)
+
+
+def test_what_is_written_out_is_known_before() -> None:
+    case = graphs.CASES["decompose_operators"]()
+    text = to_text(case.model)
+    found = written_out(case.model)
+    assert [(one.operator, one.module) for one in found] == [
+        ("Trilu", "a"), ("Erf", "b"), ("AveragePool", "c"), ("Einsum", "d"), ("ReduceL1", "y"),
+    ]  # fmt: skip
+    assert found[2].operators == ("Conv", "Mul")
+    assert all(one.reason for one in found)
+    assert to_text(case.model) == text
 
 
 def test_refused_nodes_are_named_together() -> None:

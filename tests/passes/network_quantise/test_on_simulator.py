@@ -52,11 +52,8 @@ def sqnr(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> float:
     ("name", "scheme", "overrides", "least"),
     [
         ("cnn", "w8a8", {}, 30),
-        ("cnn", "w8a16", {}, 30),
         ("cnn", "w4a8", {}, 9),
-        ("encoder", "w8a8", {}, 20),
         ("encoder", "w8a16", {}, 30),
-        ("encoder", "w4a16", {}, 9),
         ("outliers", "w8a8", {}, 20),
         ("encoder", "w8a8", {"op:LayerNormalization": "float", "op:Softmax": "a16"}, 20),
     ],

@@ -11,6 +11,7 @@ from modelc.errors import BadInput, ModelcError
 from modelc.ir.encodings import Encoding, from_range
 from modelc.ir.network_encodings import NetworkEncodings, Precision
 from modelc.ir.text import to_text
+from modelc.ir.write import write_model
 from modelc.passes.base import run_passes
 from modelc.passes.network_quantise.quantise import QuantiseNetwork
 from modelc.quant.network.calibrate import gather_network_statistics
@@ -180,3 +181,27 @@ def test_encodings_of_another_graph() -> None:
 def seen_encoding() -> Encoding:
 
     return from_range(-1, 1, "uint8")
+
+
+def test_constants_of_a_file_find_their_way_into_another(tmp_path: Path) -> None:
+    source = model_of("cnn")
+    ir.save(source, tmp_path / "source.onnx", external_data="data", size_threshold_bytes=0)
+    model = quantise(ir.load(tmp_path / "source.onnx"), "cnn", A16)
+    (tmp_path / "made").mkdir()
+    write_model(model, tmp_path / "made" / "network.onnx")
+    (tmp_path / "data").unlink()
+    read = ir.load(tmp_path / "made" / "network.onnx")
+    (feed,) = images(1)
+    wanted = NetworkReference(quantise(model_of("cnn"), "cnn", A16)).run(feed)["head.fc"]
+    np.testing.assert_array_equal(NetworkReference(read).run(feed)["head.fc"], wanted)
+
+
+def test_biases_of_norms_are_int32() -> None:
+    model = quantise(model_of("encoder"), "encoder", A16)
+    (norm,) = (node for node in model.graph if node.name == "encoder.layer.0.norm")
+    types = []
+    for value in norm.inputs[1:]:
+        node = value.producer() if value is not None else None
+        assert node is not None and node.inputs[0] is not None
+        types.append(node.inputs[0].dtype)
+    assert types == [ir.DataType.UINT8, ir.DataType.INT32]

@@ -8,6 +8,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from modelc.ir.legality import Stage
+from modelc.ir.provenance import module_of
 from modelc.passes.base import Pass
 from modelc.passes.network.decompose.table import TABLE
 from modelc.passes.network.read import has_sizes
@@ -41,3 +42,37 @@ class DecomposeOperators(Pass):
             waiting += sketch.nodes[::-1]
         sweep(model)
         return model
+
+
+@dataclass(frozen=True)
+class WrittenOut:
+    """A node that HTP gets as other operators.
+
+    Attributes:
+        operators: those that come in its place, before they are written out themselves.
+        reason: why.
+    """
+
+    name: str
+    operator: str
+    module: str
+    operators: tuple[str, ...]
+    reason: str
+
+
+def written_out(model: ir.Model) -> tuple[WrittenOut, ...]:
+    """Return the nodes of a network that the pass would replace; the model stays as it is."""
+    copy = model.clone()
+    names, found = Names(copy.graph), []
+    for node in copy.graph:
+        row = TABLE.get(node.op_type) if node.domain == "" else None
+        if row is None or not has_sizes(node):
+            continue
+        sketch = Sketch(copy.graph, node, names)
+        if row.decompose(sketch, node) is not None:
+            kinds = tuple(dict.fromkeys(made.op_type for made in sketch.nodes))
+            found.append(
+                WrittenOut(str(node.name), node.op_type, module_of(node), kinds, row.reason)
+            )
+        sketch.abandon()
+    return tuple(found)

@@ -79,7 +79,7 @@ _BYTES: Final = (
 )  # fmt: skip
 _TYPES: Final = (
     ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BOOL, ir.DataType.INT32,
-    ir.DataType.INT64, ir.DataType.UINT32, *_BYTES,
+    ir.DataType.INT64, *_BYTES,
 )  # fmt: skip
 _MOVES: Final = frozenset(
     {
@@ -131,7 +131,18 @@ def _pool(node: ir.Node) -> str:
 
 def _scatter(node: ir.Node) -> str:
     reduction = text(node, "reduction", "none")
-    return "" if reduction in ("none", "add", "mul") else f"HTP doesn't scatter by {reduction}"
+    known = ("none", "add", "mul") if node.op_type == "ScatterND" else ("none",)
+    return "" if reduction in known else f"HTP doesn't scatter elements by {reduction}"
+
+
+def _power(node: ir.Node) -> str:
+    whole = not dtype_of(needed(node)).is_floating_point()
+    return "HTP raises floats only to a power" if whole else ""
+
+
+def _lstm(node: ir.Node) -> str:
+    lengths = len(node.inputs) > 4 and node.inputs[4] is not None
+    return "HTP's LSTM takes no lengths of sequences" if lengths else ""
 
 
 def _non_max_suppression(node: ir.Node) -> str:
@@ -147,8 +158,10 @@ def _cast(node: ir.Node) -> str:
 _FORMS: Final[Mapping[str, Callable[[ir.Node], str]]] = {
     "Cast": _cast,
     "GridSample": _grid_sample,
+    "LSTM": _lstm,
     "MaxPool": _pool,
     "NonMaxSuppression": _non_max_suppression,
+    "Pow": _power,
     "Resize": _resize,
     "ScatterElements": _scatter,
     "ScatterND": _scatter,

@@ -129,11 +129,10 @@ def power(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
     """Constant exponents: HTP's Pow is slow, and its exponent must have the base's type."""
     x, exponent = needed(node), number_of(node.inputs[1])
     if exponent is None:
-        array = constant_of(node.inputs[1])
-        if array is None or dtype_of(needed(node, 1)) == dtype_of(x):
+        other = needed(node, 1)
+        if dtype_of(other) == dtype_of(x) or not dtype_of(x).is_floating_point():
             return None
-        same = s.constant(array.astype(dtype_of(x).numpy()), "exponent")
-        return [s.op("Pow", [x, same], sizes_of(node.outputs[0]))]
+        return [s.op("Pow", [x, s.cast(other, dtype_of(x))], sizes_of(node.outputs[0]))]
     if sizes_of(x) != sizes_of(node.outputs[0]):
         return None
     if exponent == 2:
