@@ -103,7 +103,8 @@ def assert_same(
         finite = np.isfinite(expected)
         assert np.array_equal(expected[~finite], found[~finite], equal_nan=True), name
         largest = np.abs(expected[finite]).max(initial=1e-9)
-        assert np.abs(expected - found)[finite].max(initial=0) <= within * largest, name
+        difference = np.abs(expected[finite] - found[finite]).max(initial=0)
+        assert difference <= within * largest, name
 
 
 def operators(model: ir.Model) -> list[str]:

@@ -14,11 +14,11 @@ import numpy as np
 
 from modelc.bundle.read import BundleFiles, open_bundle
 from modelc.bundle.tokenizer import Tokenizer, load_tokenizer
-from modelc.errors import BadInput, nearest
+from modelc.errors import BadInput, Where, nearest
 from modelc.pipeline.compile import CompileReport
 from modelc.pipeline.plans import files_to_run
 from modelc.pipeline.steps import VERIFICATION_DATA
-from modelc.pipeline.verify import open_runtime, thresholds_of, verify_runtime
+from modelc.pipeline.verify import RUNTIMES, open_runtime, thresholds_of, verify_runtime
 from modelc.targets.runtime import Generation, Runtime, Sampling
 from modelc.verify.evaluate import NO_METRICS, Evaluation, Metric
 from modelc.verify.report import Verification
@@ -67,6 +67,13 @@ class Bundle:
         cores = os.cpu_count() or 1
         if not 0 <= threads <= cores:
             raise BadInput(f"{threads} threads; this machine has {cores} cores")
+        if files.manifest.runtime not in RUNTIMES:
+            raise BadInput(
+                "the bundle is of a model that is no decoder",
+                where=Where(path=str(files.path)),
+                hint="run it on samples, `modelc run BUNDLE --inputs FILE.npz`; from Python open "
+                "it with modelc.open_any",
+            )
         self.path = files.path
         self.manifest: Manifest = files.manifest
         self.report: CompileReport | None = None

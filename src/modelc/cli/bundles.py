@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelc.cli import options
+from modelc.cli.network import Inputs, run_network
 from modelc.cli.render import print_json, print_table
 
 if TYPE_CHECKING:
@@ -35,14 +37,28 @@ def run_command(
     adapter: Annotated[
         str | None, typer.Option(help="The LoRA adapter to use, of a bundle that has some.")
     ] = None,
+    inputs: Inputs = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="With --inputs: a .npz for the outputs.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", "-t", help="With --inputs: which chipset's binary to run."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Generate text from a prompt, or chat."""
+    """Generate text from a prompt, or chat; or run a model that is no decoder on --inputs."""
     from modelc.api import Bundle
     from modelc.targets.runtime import Sampling
 
+    if inputs is not None:
+        from modelc.api.network import NetworkBundle
+
+        network = NetworkBundle.open(bundle, threads=threads, chipset=target)
+        run_network(network, inputs, output, json)
+        return
     if not prompt and json:
-        raise typer.BadParameter("--json needs --prompt")
+        raise typer.BadParameter("--json needs --prompt, or --inputs")
     sampling = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     with Bundle.open(bundle, threads=threads, engine=engine, adapter=adapter) as opened:
         if not prompt:
@@ -100,18 +116,21 @@ def verify_command(
     bundle: options.BundlePath, engine: options.Engine = "auto", json: options.Json = False
 ) -> None:
     """Check a bundle's files and compare it with the float model again."""
-    from modelc.api import Bundle
+    from modelc.api import Bundle, NetworkBundle, open_any
     from modelc.errors import BelowThreshold
 
-    with Bundle.open(bundle, engine=engine) as opened:
-        verification = opened.verify()
-    document = verification.document()
+    found = open_any(bundle) if engine == "auto" else Bundle.open(bundle, engine=engine)
+    if isinstance(found, NetworkBundle):
+        document = found.verify()
+    else:
+        with found:
+            document = found.verify().document()
     if json:
         print_json(document)
     else:
         show_verification(document)
-    if not verification.passed:
-        failed = ", ".join(check.name for check in verification.checks if not check.passed)
+    if not document["passed"]:
+        failed = ", ".join(check["name"] for check in document["checks"] if not check["passed"])
         raise BelowThreshold(f"verification failed: {failed}")
 
 

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from modelc.cli import options
+from modelc.cli import network_options, options
 from modelc.cli.render import print_json, print_table
 
 
 def inspect_command(
     path: Annotated[Path, typer.Argument(help="A model, an ONNX file, a binary or a bundle.")],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", "-t", help="Say of each operator whether this chipset takes it, and how."
+        ),
+    ] = None,
+    dim: network_options.Dim = None,
+    quant: Annotated[
+        str | None, typer.Option(help="With --target: the scheme to be compiled in.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """Tell what a file is and holds."""
+    """Tell what a file is and holds; with --target, what becomes of its operators."""
+    if target is not None:
+        _show_support(path, target, dim or [], quant, json)
+        return
+    if dim or quant:
+        raise typer.BadParameter("--dim and --quant go with --target")
     from modelc.pipeline.inspect import inspect_path
     from modelc.pipeline.step import flatten
 
@@ -27,6 +43,37 @@ def inspect_command(
     for title, rows in found.tables.items():
         if rows:
             print_table(title, list(rows[0]), [[_short(v) for v in row.values()] for row in rows])
+
+
+def _show_support(path: Path, target: str, dims: list[str], quant: str | None, json: bool) -> None:
+    from modelc.cli.progress import watch
+    from modelc.cli.takes_recipe import RecipeOptions
+    from modelc.errors import BadInput, Where
+    from modelc.pipeline.network.job import is_network
+    from modelc.pipeline.network.support import document, operator_support
+
+    if not is_network(path):
+        raise BadInput(
+            "--target is for models that are no decoders",
+            where=Where(path=str(path)),
+            hint="give an .onnx file, FILE.py:FUNCTION or an encoder's folder",
+        )
+    given = {"target": target, "dim": dims or None, "quant": quant}
+    recipe = RecipeOptions(None, given).recipe()
+    with watch(quiet=json) as events:
+        rows = operator_support(path, recipe, events=events)
+    if json:
+        print_json(document(rows))
+        return
+    print_table(
+        f"on {target}",
+        ("operator", "module", "", "as", "why"),
+        [(r.op_type, r.module, r.becomes, ", ".join(r.into), r.reason) for r in rows],
+    )
+    counts = Counter(row.becomes for row in rows)
+    typer.echo(", ".join(f"{count} {becomes}" for becomes, count in counts.most_common()))
+    for hint in dict.fromkeys(row.hint for row in rows if row.hint):
+        typer.echo(f"hint: {hint}")
 
 
 def targets_command(json: options.Json = False) -> None:

@@ -7,7 +7,19 @@ import sys
 
 import typer
 
-from modelc.cli import build, bundles, compare, debug, eval, facts, qaic, sensitivity, step, store
+from modelc.cli import (
+    build,
+    bundles,
+    compare,
+    debug,
+    eval,
+    facts,
+    network,
+    qaic,
+    sensitivity,
+    step,
+    store,
+)
 from modelc.cli.render import show_error
 
 INTERRUPTED = 130  # Typer's exit status for Ctrl-C
@@ -32,6 +44,7 @@ app.command("compare")(compare.compare_command)
 app.command("debug")(debug.debug_command)
 app.command("sensitivity")(sensitivity.sensitivity_command)
 app.command("bench")(bundles.bench_command)
+app.command("profile")(network.profile_command)
 app.command("inspect")(facts.inspect_command)
 app.command("targets")(facts.targets_command)
 app.command("doctor")(facts.doctor_command)

@@ -71,11 +71,12 @@ PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
         "modelc.passes.qaic.sampling:SampleOnCard",
         "modelc.passes.qaic.clip:ClipToHalf",
     ),
-    # A network, for whatever target. Relu and Clip stay behind their Conv and Gemm: HTP's compiler
-    # makes one kernel of the two; attention stays products and Softmax, which quantised graphs
-    # need ranges of.
+    # A network, for whatever target. Relu and Clip stay behind their Conv and Gemm: QNN has no
+    # operator for the two, the provider passes both on. Attention stays products and Softmax, which
+    # quantised graphs need ranges of.
     "network": _NETWORK,
-    # What "network" gives, for HTP. NCHW stays: the provider turns images by itself, once.
+    # What "network" gives, for HTP. NCHW stays: the provider turns images where they come in and
+    # go out, and nowhere between (two Transposes in all of resnet50, squeezenet, mobilenet).
     "htp-network": (*_LOWER_NETWORK, "modelc.passes.network.check_operators:CheckOperators"),
     # The same where the CPU may take what HTP doesn't.
     "htp-network-fallback": _LOWER_NETWORK,

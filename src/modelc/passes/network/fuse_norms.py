@@ -1,7 +1,7 @@
 """Layer and RMS normalisation as exporters spell them out, back into one operator.
 
-HTP has a kernel for either, which keeps its inner values in more than half precision; a quantised
-graph needs one encoding instead of seven.
+HTP has an operator for either, so that x^2 and its mean are no tensors that half precision or
+codes must hold.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def mod(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
 
 
 def power(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
-    """Constant exponents: HTP's Pow is slow, and its exponent must have the base's type."""
+    """Constant exponents as products and roots; others in the type of the base."""
     x, exponent = needed(node), number_of(node.inputs[1])
     if exponent is None:
         other = needed(node, 1)

@@ -95,7 +95,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "Neg": Row(integers.negative, "no integers"),
     "OneHot": Row(indexing.one_hot, f"{_WRONG}: negative indices"),
     "Pad": Row(shaping.pad, f"{_WRONG}: edges; none for some axes, negative, wrapping"),
-    "Pow": Row(elementwise.power, "slow, and base and exponent must be of one type"),
+    "Pow": Row(elementwise.power, "base and exponent must be of one type"),
     "RMSNormalization": Row(norms.rms_norm, "only over the last axis"),
     "RNN": Row(recurrent.simple, _REFUSED),
     "ReduceL1": Row(reductions.l1, _REFUSED),
