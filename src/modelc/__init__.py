@@ -5,10 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelc.api import Bundle, compile, estimate, evaluate, explain
+    from modelc.api import (
+        Bundle,
+        NetworkBundle,
+        QNNCompiler,
+        compile,
+        estimate,
+        evaluate,
+        explain,
+        open_any,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "__version__", "compile", "estimate", "evaluate", "explain"]
+__all__ = [
+    "Bundle",
+    "NetworkBundle",
+    "QNNCompiler",
+    "__version__",
+    "compile",
+    "estimate",
+    "evaluate",
+    "explain",
+    "open_any",
+]
 
 
 def __getattr__(name: str) -> Any:

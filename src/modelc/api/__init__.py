@@ -4,11 +4,13 @@ from modelc.api.build import compile, estimate, explain, open_any
 from modelc.api.bundle import Bundle, GeneratedText
 from modelc.api.evaluation import evaluate
 from modelc.api.network import NetworkBundle
+from modelc.api.qnn import QNNCompiler
 
 __all__ = [
     "Bundle",
     "GeneratedText",
     "NetworkBundle",
+    "QNNCompiler",
     "compile",
     "estimate",
     "evaluate",

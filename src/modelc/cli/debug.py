@@ -20,11 +20,12 @@ from modelc.cli.eval import (
     refuse_source,
 )
 from modelc.cli.evaluations import number, show_evaluation, show_tensors
+from modelc.cli.network_debug import debug_network
 from modelc.cli.render import megabytes, print_json, print_table
-from modelc.cli.takes_recipe import RecipeOptions, takes_recipe
+from modelc.cli.takes_recipe import NETWORK, RecipeOptions, takes_recipe
 
 
-@takes_recipe(without=ONLY_COMPILED)
+@takes_recipe(without=tuple(set(ONLY_COMPILED) - set(NETWORK)))
 def debug_command(
     chosen: RecipeOptions,
     path: BundleOrSource,
@@ -45,6 +46,11 @@ def debug_command(
 ) -> None:
     """Say in which tensors a scheme loses what (their own part set apart from what was lost before
     them), and what raising modules to more bits would gain."""
+    from modelc.pipeline.network.job import is_network
+
+    if is_network(path):
+        debug_network(path, chosen.recipe(), tensors, json)
+        return
     from modelc.api.debug import debug
     from modelc.bundle.manifest import is_bundle
     from modelc.cli.progress import watch

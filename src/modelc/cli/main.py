@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 
 app.command("compile")(build.compile_command)
+app.command("compile-qnn")(network.compile_qnn_command)
 app.command("explain")(build.explain_command)
 app.command("estimate")(build.estimate_command)
 app.command("step")(step.step_command)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelc.cli import options
+from modelc.cli.network_options import Dim
 from modelc.cli.render import megabytes, print_json, print_table
 
 if TYPE_CHECKING:
@@ -115,6 +116,60 @@ def profile_command(
         typer.echo(
             f"{graph.name}: {megabytes(graph.spill_fill_bytes)} spill-fill, {graph.vtcm_mb} MB VTCM"
         )
+
+
+def compile_qnn_command(
+    source: options.Source,
+    output: Annotated[Path, typer.Argument(help="OUT.dlc, OUT.bin or OUT.cpp.")],
+    quantize: Annotated[bool, typer.Option("--quantize", help="Integers, not fp16.")] = False,
+    calibration_data: options.CalibrationData = None,
+    act_bitwidth: Annotated[int, typer.Option(help="Bits of activations: 8 or 16.")] = 8,
+    weights_bitwidth: Annotated[int, typer.Option(help="Bits of weights: 4 or 8.")] = 8,
+    random_feeds: Annotated[
+        int | None, typer.Option(help="Made-up samples to calibrate on, for want of data.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="dlc, cpp or context-binary; default: what OUT ends with."),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="HTP, GPU or CPU.")] = "HTP",
+    device: Annotated[
+        str | None, typer.Option(help='A chipset by any name: "Snapdragon 8 Gen 3".')
+    ] = None,
+    dim: Dim = None,
+) -> None:
+    """Compile a model that is no decoder into one file: a DLC, a context binary, or C++ source."""
+    import warnings
+
+    from modelc.api.qnn import QNNCompiler
+    from modelc.cli.progress import watch
+    from modelc.cli.takes_recipe import pairs
+    from modelc.errors import BadInput
+
+    given = {"calibration_data": calibration_data, "random_feeds": random_feeds}
+    if not quantize and any(value is not None for value in given.values()):
+        raise BadInput("data to calibrate on is of use with --quantize only")
+    asked = {
+        "enabled": True,
+        "act_bitwidth": act_bitwidth,
+        "weights_bitwidth": weights_bitwidth,
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    sizes = {name: int(size) for name, size in pairs("dim", "NAME=SIZE", dim or []).items()}
+    with warnings.catch_warnings(record=True) as told, watch(quiet=False) as events:
+        warnings.simplefilter("always")
+        made = QNNCompiler(backend).compile(
+            source,
+            output,
+            output_format=format,
+            quantization=asked if quantize else None,
+            target_device=device,
+            dims=sizes,
+            events=events,
+        )
+    for warning in told:
+        typer.echo(f"note: {warning.message}", err=True)
+    typer.echo(str(made))
 
 
 def _summary(array: Any) -> tuple[Any, ...]:

@@ -80,15 +80,15 @@ class RecipeOptions:
         unset = (None, False)
         given = {n: value for n, value in self.given.items() if not any(value is u for u in unset)}
         if "override" in given:
-            given["override"] = _pairs("override", "MODULE=KIND", given["override"])
+            given["override"] = pairs("override", "MODULE=KIND", given["override"])
         if "algorithm_option" in given:
-            pairs = _pairs("algorithm-option", "ALGORITHM.OPTION=VALUE", given["algorithm_option"])
-            given["algorithm_option"] = {name: _value(text) for name, text in pairs.items()}
+            texts = pairs("algorithm-option", "ALGORITHM.OPTION=VALUE", given["algorithm_option"])
+            given["algorithm_option"] = {name: _value(text) for name, text in texts.items()}
         if "dim" in given:
-            given["dim"] = _pairs("dim", "NAME=SIZE", given["dim"])
+            given["dim"] = pairs("dim", "NAME=SIZE", given["dim"])
         if "compiler_flag" in given:
-            pairs = _pairs("compiler-flag", "NAME=VALUE", given["compiler_flag"])
-            given["compiler_flag"] = {name: _value(text) for name, text in pairs.items()}
+            texts = pairs("compiler-flag", "NAME=VALUE", given["compiler_flag"])
+            given["compiler_flag"] = {name: _value(text) for name, text in texts.items()}
         named = {_NAMES.get(name, name): value for name, value in given.items()}
         return make_recipe(self.file, named)
 
@@ -129,13 +129,18 @@ def _option(name: str, annotation: Any, flag: bool = False) -> inspect.Parameter
     return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
-def _pairs(option: str, form: str, texts: Sequence[str]) -> dict[str, str]:
+def pairs(option: str, form: str, texts: Sequence[str]) -> dict[str, str]:
+    """Read NAME=VALUE texts of an option.
+
+    Raises:
+        BadInput: one has another form.
+    """
     from modelc.errors import BadInput
 
-    pairs = [text.partition("=") for text in texts]
-    if wrong := [name for name, sign, value in pairs if not (name and sign and value)]:
+    parts = [text.partition("=") for text in texts]
+    if wrong := [name for name, sign, value in parts if not (name and sign and value)]:
         raise BadInput(f"--{option} {wrong[0]} is not {form}", hint=_SUCH_AS[option])
-    return {name: value for name, _, value in pairs}
+    return {name: value for name, _, value in parts}
 
 
 _SUCH_AS: Final = {

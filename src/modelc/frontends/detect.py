@@ -13,6 +13,7 @@ from modelc.errors import BadInput, Where
 from modelc.frontends.gguf import source as gguf
 from modelc.frontends.gguf.container import is_gguf
 from modelc.frontends.huggingface import source as huggingface
+from modelc.frontends.networks import network_kind
 from modelc.frontends.stored import Description
 
 
@@ -61,6 +62,12 @@ def detect(path: Path) -> str:
             "the path is not valid Unicode",
             where=Where(path=str(path).encode("utf-8", "replace").decode()),
             hint="rename it, or use a UTF-8 locale (PYTHONUTF8=1)",
+        )
+    if network_kind(path):
+        raise BadInput(
+            "a model that is no decoder: this takes language models",
+            where=Where(path=str(path)),
+            hint="compile, run, verify, profile, inspect and debug take it",
         )
     if not path.exists():
         raise BadInput(

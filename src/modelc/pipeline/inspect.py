@@ -12,6 +12,8 @@ from modelc.errors import BadInput, Where
 from modelc.pipeline.inspect_qnn import inspect_context_binary, inspect_dlc
 from modelc.pipeline.inspection import Inspection
 
+SAVER_SOURCE: Final = "saver_output.c"
+
 
 def inspect_path(path: Path) -> Inspection:
     """Tell what lies at `path`.
@@ -27,7 +29,8 @@ def inspect_path(path: Path) -> Inspection:
     raise BadInput(
         "not a model, a binary or a bundle that modelc knows",
         where=Where(path=str(path)),
-        hint="known: .gguf, a Hugging Face folder, .onnx, a QNN context binary, a DLC, a bundle",
+        hint="known: .gguf, a Hugging Face folder, .onnx, a QNN context binary, a DLC, "
+        "saver_output.c, a bundle",
     )
 
 
@@ -56,6 +59,8 @@ def _inspect_onnx(path: Path) -> Inspection:
     from modelc.ir.onnx_file import read_proto
 
     model = read_proto(path)
+    if any(node.op_type == "EPContext" for node in model.graph.node):
+        return _inspect_wrapper(path)
     operators = Counter(
         f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         for node in model.graph.node
@@ -66,6 +71,8 @@ def _inspect_onnx(path: Path) -> Inspection:
         "nodes": len(model.graph.node),
         "initializers": len(model.graph.initializer),
     }
+    if sizes := _open_sizes(path):
+        facts["open sizes"] = sizes
     given = {initializer.name for initializer in model.graph.initializer}
     inputs = [_port(value) for value in model.graph.input if value.name not in given]
     return Inspection(
@@ -77,6 +84,56 @@ def _inspect_onnx(path: Path) -> Inspection:
             "operators": [{"operator": name, "count": n} for name, n in operators.most_common()],
         },
     )
+
+
+def _open_sizes(path: Path) -> dict[str, str]:
+    """Return the sizes that a network leaves open, and of which inputs; none of a file that no
+    network can be read from."""
+    from modelc.frontends.onnx.summary import summarise
+
+    try:
+        return {row.name: ", ".join(row.used) for row in summarise(path).open_sizes}
+    except BadInput:
+        return {}
+
+
+def _inspect_wrapper(path: Path) -> Inspection:
+    """An ONNX model that loads a context binary."""
+    from modelc.targets.snapdragon.network.ep_context import read_network_wrapper
+
+    wrapper = read_network_wrapper(path)
+    facts = {
+        "binary": wrapper.binary,
+        "graphs": list(wrapper.graphs),
+        "on the CPU": list(wrapper.on_cpu),
+    }
+    return Inspection(
+        "onnx that loads a context binary",
+        facts,
+        {
+            "inputs": [asdict(row) for row in wrapper.inputs],
+            "outputs": [asdict(row) for row in wrapper.outputs],
+        },
+    )
+
+
+def _inspect_saver(path: Path) -> Inspection:
+    """C++ source of a network, and its weights."""
+    from modelc.targets.snapdragon.network.saver_source import read_saver
+
+    info = read_saver(path if path.is_dir() else path.parent)
+    facts = {
+        "graphs": list(info.graphs),
+        "tensors": info.tensors,
+        "source_bytes": info.source_bytes,
+        "params_bytes": info.params_bytes,
+    }
+    rows = [{"operator": name, "count": n} for name, n in sorted(info.operators.items())]
+    return Inspection("qnn source", facts, {"operators": rows})
+
+
+def _is_saver(path: Path) -> bool:
+    return path.name == SAVER_SOURCE or (path.is_dir() and (path / SAVER_SOURCE).is_file())
 
 
 def _port(value: Any) -> dict[str, Any]:
@@ -135,6 +192,7 @@ def _is_dlc(path: Path) -> bool:
 
 _KINDS: Final[tuple[tuple[Callable[[Path], bool], Callable[[Path], Inspection]], ...]] = (
     (_is_bundle, _inspect_bundle),
+    (_is_saver, _inspect_saver),
     (_is_source, _inspect_source),
     (_is_onnx, _inspect_onnx),
     (_is_binary, inspect_context_binary),

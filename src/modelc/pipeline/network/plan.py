@@ -73,6 +73,18 @@ def network_plan(job: NetworkJob) -> Plan:
     return Plan(job.recipe.target, tuple(steps), tuple(dict.fromkeys([*shipped, "verify"])))
 
 
+def leading_to(plan: Plan, name: str) -> tuple[Step, ...]:
+    """Return a step of a plan and all that it needs."""
+    steps = {step.name: step for step in plan.steps}
+    needed, waiting = set[str](), [name]
+    while waiting:
+        step = waiting.pop()
+        if step not in needed:
+            needed.add(step)
+            waiting += steps[step].inputs
+    return tuple(step for step in plan.steps if step.name in needed)
+
+
 def packages(job: NetworkJob) -> list[dict[str, str]]:
     """Return the op packages as plain values, without their paths."""
     return [

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from modelc.errors import BadInput
 from modelc.ir.provenance import module_of
+from modelc.passes.network.decompose_operators import written_out
+from modelc.passes.network.taken import refusals
+from modelc.passes.pipelines import build_pipeline
 from modelc.pipeline.events import Events, ignore
 from modelc.pipeline.execute import execute
 from modelc.pipeline.network.job import make_network_job
-from modelc.pipeline.network.plan import network_plan
+from modelc.pipeline.network.plan import leading_to, network_plan
 from modelc.pipeline.network.steps import GRAPH, load_network
 from modelc.pipeline.network.steps_htp import OPERATORS
 from modelc.pipeline.plan import Plan
@@ -36,7 +40,7 @@ class OperatorSupport:
         becomes: "taken" as it is, "decomposed" into others, "fused" with its neighbours, "folded"
             into a constant or left out as it does nothing; or "refused".
         into: the operators that it is compiled as, where it is not itself.
-        reason: why it is refused.
+        reason: why it is refused, or written as others.
         hint: what to do then.
     """
 
@@ -69,7 +73,7 @@ def operator_support(
         )
     whole = network_plan(job)
     probe = f"probe.{job.target.name}"
-    needed = _leading_to(whole, probe)
+    needed = leading_to(whole, probe)
     plan = Plan(whole.target, needed, ("canonical", "lower", probe))
     store = store or Store()
     with store.in_use():
@@ -77,7 +81,8 @@ def operator_support(
         folders = {result.name: result.path for result in results if result.entry}
         verdicts = json.loads((folders[probe] / OPERATORS).read_text())
         before, after = (load_network(folders[name] / GRAPH) for name in ("canonical", "lower"))
-        return list(_joined(before, after, verdicts))
+        refused = {row.name: row.reason for row in refusals(after)}
+        return list(_joined(before, after, verdicts, refused, _reasons(before)))
 
 
 def document(rows: list[OperatorSupport]) -> list[dict[str, Any]]:
@@ -99,21 +104,23 @@ def _probing(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def _leading_to(plan: Plan, name: str) -> tuple[Any, ...]:
-    steps = {step.name: step for step in plan.steps}
-    needed, waiting = set[str](), [name]
-    while waiting:
-        step = waiting.pop()
-        if step not in needed:
-            needed.add(step)
-            waiting += steps[step].inputs
-    return tuple(step for step in plan.steps if step.name in needed)
+def _reasons(before: ir.Model) -> dict[str, str]:
+    """Return why nodes are written as others, by name."""
+    from modelc.passes.base import run_passes
+
+    optimised, _ = run_passes(before.clone(), build_pipeline("network", {}), graph="network")
+    return {row.name: row.reason for row in written_out(optimised)}
 
 
 def _joined(
-    before: ir.Model, after: ir.Model, verdicts: list[dict[str, Any]]
+    before: ir.Model,
+    after: ir.Model,
+    verdicts: list[dict[str, Any]],
+    refused: Mapping[str, str],
+    reasons: Mapping[str, str],
 ) -> list[OperatorSupport]:
-    """Join the model's nodes with what the provider says of those that they became."""
+    """Join the model's nodes with what the passes and the provider say of those that they
+    became."""
     said = {row["node"]: row for row in verdicts if row["op_type"] not in _CONVERSIONS}
     kept = {str(node.name): node for node in after.graph}
     names = {str(node.name) for node in before.graph}
@@ -125,6 +132,9 @@ def _joined(
         if str(node.name) not in names or _changed(node, before):
             for module in module_of(node).split("+"):
                 made[module].append(node)
+    for name, reason in refused.items():
+        hint = f"leave it out of the model, or to the CPU (--allow-cpu-fallback): {reason}"
+        said[name] = {"hint": hint, **said.get(name, {}), "verdict": "refused", "reason": reason}
     rows = []
     for node in before.graph:
         name, module = str(node.name), module_of(node)
@@ -133,7 +143,9 @@ def _joined(
             rows.append(_row(node, "taken", (now,), said))
         elif found := made.get(module):
             merged = any("+" in module_of(new) for new in found) or len(found) < sharing[module]
-            rows.append(_row(node, "fused" if merged else "decomposed", tuple(found), said))
+            made_of = _row(node, "fused" if merged else "decomposed", tuple(found), said)
+            why = made_of.reason or reasons.get(name, "")
+            rows.append(replace(made_of, reason=why))
         else:
             rows.append(_row(node, "folded", (), said))
     return rows

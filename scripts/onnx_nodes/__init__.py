@@ -1,0 +1,1 @@
+"""The onnx package's tests of single operators, compiled for HTP and run in its simulator."""

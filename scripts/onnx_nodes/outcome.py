@@ -1,0 +1,53 @@
+"""What becomes of one case, and how it is told."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
+
+Verdict = Literal[
+    "passed", "folded", "refused", "refused by the provider", "caught", "wrong", "crashed",
+    "not in scope",
+]  # fmt: skip
+"""passed: compiled, simulated, and what the test expects.
+folded: the passes computed it; nothing is left for HTP.
+refused: by the frontend or a pass, with a reason. Refused by the provider: when it was compiled.
+caught: other numbers than expected, and the verification that ends every compile fails.
+wrong: other numbers than expected, and it doesn't.
+crashed: HTP's compiler or the simulator, which ends the compile as an error."""
+
+VERDICTS: Final[tuple[Verdict, ...]] = (
+    "passed", "folded", "refused", "refused by the provider", "caught", "wrong", "crashed",
+    "not in scope",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case.
+
+    Attributes:
+        fixed: it went so with all inputs but the first as constants; with all as inputs it was
+            refused, for the reason `as_given`.
+        becomes: for each operator that was written out, those that came in its place.
+        why: of these, by operator.
+        reason: why it didn't pass, or is not in scope.
+        hint: what to do about a refusal.
+        sqnr_db: the least of its float outputs; None for integers, or equal ones.
+        error: the largest difference, relative to the largest number expected.
+    """
+
+    case: str
+    operator: str
+    verdict: Verdict
+    fixed: bool = False
+    as_given: str = ""
+    becomes: dict[str, list[str]] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
+    hint: str = ""
+    sqnr_db: float | None = None
+    error: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
