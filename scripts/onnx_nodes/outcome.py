@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 Verdict = Literal[
     "passed", "folded", "refused", "refused by the provider", "caught", "wrong", "crashed",
@@ -32,6 +32,7 @@ class Outcome:
         becomes: for each operator that was written out, those that came in its place.
         why: of these, by operator.
         reason: why it didn't pass, or is not in scope.
+        refused_as: the operator that was refused: the case's own, or one that it was written out as.
         hint: what to do about a refusal.
         sqnr_db: the least of its float outputs; None for integers, or equal ones.
         error: the largest difference, relative to the largest number expected.
@@ -45,9 +46,7 @@ class Outcome:
     becomes: dict[str, list[str]] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
     reason: str = ""
+    refused_as: str = ""
     hint: str = ""
     sqnr_db: float | None = None
     error: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
-from unittest import mock
+from typing import Final
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
-from modelc.errors import BadInput, ModelcError, ToolFailed
+from modelc.errors import BadInput, ModelcError
 from modelc.frontends.onnx.network import read_network
-from modelc.ir.write import write_model
 from modelc.passes.base import run_passes
 from modelc.passes.network.decompose_operators import written_out
 from modelc.passes.network.taken import refusals
 from modelc.passes.pipelines import build_pipeline
 from modelc.reference.network import NetworkReference
 from modelc.targets.snapdragon.chipsets import find_chipset
-from modelc.targets.snapdragon.compile import CompileOptions
-from modelc.targets.snapdragon.network.compile import compile_network
 from modelc.targets.snapdragon.network.hints import hint_for
-from modelc.targets.snapdragon.network.options import NetworkOptions
-from modelc.targets.snapdragon.network.run import run_network
-from onnx_nodes.cases import Arrays, Case
+from onnx_nodes.cases import Case
 from onnx_nodes.compare import compare
 from onnx_nodes.explain import explain
-from onnx_nodes.forked import in_child, run_forked
+from onnx_nodes.forked import in_child
 from onnx_nodes.outcome import Outcome
+from onnx_nodes.simulated import CHIPSET, TIMEOUT_S, Refusal, simulate
 
-CHIPSET: Final = "snapdragon-8-elite"
-TIMEOUT_S: Final = 120.0
 _NEWER: Final = "is more than opset"
-_REFUSED: Final = ("HTP does not take", "HTP refuses", "HTP leaves")
 
 
 @dataclass(frozen=True)
@@ -45,27 +36,31 @@ class Lowered:
     Attributes:
         canonical: what the frontend read; None if it refused.
         graph: None if it is refused, for `reason`.
-        becomes, why: as in `Outcome`.
+        becomes, why, refused_as: as in `Outcome`.
     """
 
     canonical: ir.Model | None = None
     graph: ir.Model | None = None
     becomes: dict[str, list[str]] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
+    refused_as: str = ""
     reason: str = ""
     hint: str = ""
 
 
-def try_case(case: Case, folder: Path) -> Outcome:
-    """Return what becomes of a case; with constants in place of inputs, if it is refused so."""
+def try_case(case: Case, folder: Path, kept: Path) -> Outcome:
+    """Return what becomes of a case; with constants in place of inputs, if it is refused so.
+
+    Args:
+        folder: an empty one, for what is written meanwhile.
+        kept: the folder of earlier results of HTP.
+    """
     if case.out:
         return Outcome(case.name, case.operator, "not in scope", reason=case.out)
-    found = _apart(case, folder / "given")
+    found = _apart(case, folder / "given", kept)
     if not found.verdict.startswith("refused") or len(case.inputs) < 2:
         return found
-    again = _apart(case.fixed(), folder / "fixed")
-    if again.verdict.startswith(("refused", "not")):
-        return found
+    again = _apart(case.fixed(), folder / "fixed", kept)
     return replace(again, fixed=True, as_given=found.reason)
 
 
@@ -86,82 +81,66 @@ def lower(source: Path) -> Lowered:
         model, _ = run_passes(model, [check], graph="network")
         return Lowered(canonical, model, becomes, why)
     first = refused[0]
-    chipset = find_chipset(CHIPSET)
-    hint = hint_for(first.operator, first.reason, chipset, quantised=False)
-    return Lowered(canonical, None, becomes, why, first.reason, hint)
+    hint = hint_for(first.operator, first.reason, find_chipset(CHIPSET), quantised=False)
+    return Lowered(canonical, None, becomes, why, first.operator, first.reason, hint)
 
 
-def simulate(model: ir.Model, inputs: Arrays, folder: Path) -> Arrays:
-    """Compile a lowered graph in half precision, and return what the simulator gives."""
-    graph = folder / "network.onnx"
-    write_model(model, graph)
-    made = compile_network(
-        graph,
-        "network",
-        find_chipset(CHIPSET),
-        NetworkOptions(CompileOptions(fp16=True)),
-        folder / "network.bin",
-        workdir=folder / "compile",
-        timeout_s=TIMEOUT_S,
-    )
-    taken = {str(value.name): inputs[str(value.name)] for value in model.graph.inputs}
-    return run_network(made.wrapper, [taken], workdir=folder / "run", timeout_s=TIMEOUT_S)[0]
-
-
-def _apart(case: Case, folder: Path) -> Outcome:
+def _apart(case: Case, folder: Path, kept: Path) -> Outcome:
     """Return what becomes of a case, tried in a child: even the frontend may crash."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     source = folder / "source.onnx"
     onnx.save(case.proto, source)
     try:
         done = in_child(
-            lambda: _through(case, source).to_json(), folder / "case.log", 4 * TIMEOUT_S
+            lambda: vars(_through(case, source, kept)), folder / "case.log", 4 * TIMEOUT_S
         )
     except ModelcError as error:
-        return Outcome(case.name, case.operator, "crashed", reason=_told(error))
+        return Outcome(case.name, case.operator, "crashed", reason=error.message)
     return Outcome(**done)
 
 
-def _through(case: Case, source: Path) -> Outcome:
+def _through(case: Case, source: Path, kept: Path) -> Outcome:
     lowered = lower(source)
     told = Outcome(case.name, case.operator, "passed", becomes=lowered.becomes, why=lowered.why)
     if lowered.canonical is None or lowered.graph is None:
         if _NEWER in lowered.reason:
             return replace(told, verdict="not in scope", reason="newer than opset 23")
-        return replace(told, verdict="refused", reason=lowered.reason, hint=lowered.hint)
-    folded = not lowered.graph.graph.num_nodes() or not lowered.graph.graph.inputs
+        return replace(
+            told,
+            verdict="refused",
+            refused_as=lowered.refused_as,
+            reason=lowered.reason,
+            hint=lowered.hint,
+        )
+    if not lowered.graph.graph.num_nodes() or not lowered.graph.graph.inputs:
+        outputs = NetworkReference(lowered.graph).run(case.inputs)
+        return _compared(replace(told, verdict="folded"), lowered, case, outputs)
     try:
-        if folded:
-            outputs = dict(NetworkReference(lowered.graph).run(case.inputs))
-        else:
-            with _forked():
-                outputs = simulate(lowered.graph, case.inputs, source.parent)
-    except ToolFailed as error:
-        refused = error.message.startswith(_REFUSED)
-        verdict: Any = "refused by the provider" if refused else "crashed"
-        return replace(told, verdict=verdict, reason=_told(error), hint=error.hint)
+        found = simulate(lowered.graph, case.inputs, source.parent, kept)
+    except ModelcError as error:
+        return replace(told, verdict="crashed", reason=_told(error), hint=error.hint)
+    if isinstance(found, Refusal):
+        return replace(
+            told,
+            verdict="refused by the provider",
+            refused_as=found.operator,
+            reason=found.reason,
+            hint=found.hint,
+        )
+    return _compared(told, lowered, case, found)
+
+
+def _compared(
+    told: Outcome, lowered: Lowered, case: Case, outputs: dict[str, np.ndarray]
+) -> Outcome:
+    assert lowered.canonical is not None and lowered.graph is not None
     found = compare(case.expected, outputs)
-    told = replace(
-        told,
-        verdict="folded" if folded else "passed",
-        sqnr_db=found.sqnr_db,
-        error=found.error,
-    )
+    told = replace(told, sqnr_db=found.sqnr_db, error=found.error)
     if not found.difference:
         return told
     why = explain(lowered.canonical, lowered.graph, case.inputs, case.expected, outputs)
     reason = f"{found.difference}; {why}" if why else found.difference
     return replace(told, verdict="wrong" if found.verified else "caught", reason=reason)
-
-
-@contextmanager
-def _forked() -> Iterator[None]:
-    place = "modelc.targets.snapdragon.network"
-    with (
-        mock.patch(f"{place}.compile.run_worker", run_forked),
-        mock.patch(f"{place}.run.run_worker", run_forked),
-    ):
-        yield
 
 
 def _told(error: ModelcError) -> str:

@@ -155,11 +155,14 @@ def find_device(name: str) -> str:
     Raises:
         BadInput: nothing is called so.
     """
-    known = {
-        _plain(alias): row.name
-        for row in chipsets().values()
-        for alias in (row.marketing_name, *row.aliases, row.name)
-    }
+    known: dict[str, str] = {}
+    rows = chipsets().values()
+    # Of chipsets that are sold under one name the first one is meant; what they are called here
+    # goes before that.
+    for row in rows:
+        known |= {_plain(own): own for own in (row.name, *row.aliases)}
+    for row in rows:
+        known.setdefault(_plain(row.marketing_name), row.name)
     plain = _plain(name)
     for candidate in (plain, f"snapdragon{plain}", f"qualcomm{plain}"):
         if candidate in known:

@@ -167,7 +167,8 @@ def show_verification(document: dict[str, Any]) -> None:
     if "perplexity" not in document["metrics"]:  # of a network
         typer.echo(
             f"{'verified' if document['passed'] else 'NOT verified'} on {document['runtime']}: "
-            f"{document['samples']} samples against the float model"
+            f"{document['samples']} {'made-up ' * document['made_up']}samples against the float "
+            "model"
         )
         return
     ratios = document["metrics"]["perplexity"]

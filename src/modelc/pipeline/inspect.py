@@ -72,7 +72,7 @@ def _inspect_onnx(path: Path) -> Inspection:
         "initializers": len(model.graph.initializer),
     }
     if sizes := _open_sizes(path):
-        facts["open sizes"] = sizes
+        facts["open_sizes"] = sizes
     given = {initializer.name for initializer in model.graph.initializer}
     inputs = [_port(value) for value in model.graph.input if value.name not in given]
     return Inspection(

@@ -71,9 +71,12 @@ class FoldConstants(Pass):
 
 
 def _known(node: ir.Node) -> list[ir.TensorProtocol] | None:
-    """Return what a Constant, Shape or Size of a static tensor gives, without computing it."""
+    """Return what a Constant, Shape or Size of a static tensor gives, without computing it; and a
+    constant that CastLike leaves as it is, whatever it reads the type of."""
     if is_op(node, "Constant") and (tensor := tensor_of(node.outputs[0])) is not None:
         return [tensor]
+    if is_op(node, "CastLike") and (tensor := tensor_of(needed(node))) is not None:
+        return [tensor] if tensor.dtype == node.outputs[0].dtype else None
     if is_op(node, "Shape", "Size") and is_static(node.inputs[0]):
         sizes = np.array(sizes_of(needed(node)), np.int64)
         if node.op_type == "Size":

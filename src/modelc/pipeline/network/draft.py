@@ -5,7 +5,8 @@ CHIPSET/network.bin      its context binary, network.onnx, which loads it, and
                          network.operators.json, which says whose operators are in it
 CHIPSET/network.dlc      the same graph as a DLC
 CHIPSET/saver_output.c   and as C++ source, with params.bin
-samples.npz              what it was verified on, and expected.npz, what the float model gives
+samples.npz              what it was verified on (samples.json: whether that is made up), and
+                         expected.npz, what the float model gives
 encodings.json           how tensors are encoded, calibration.csv what was seen of them
 """
 
@@ -23,7 +24,7 @@ from modelc.pipeline.events import StepResult
 from modelc.pipeline.network.job import CALIBRATION_FEEDS, PREPROCESS, VERIFY_FEEDS, NetworkJob
 from modelc.pipeline.network.plan import packages
 from modelc.pipeline.network.report import render_network_report
-from modelc.pipeline.network.steps import EXPECTED, FACTS, GRAPH, SAMPLES
+from modelc.pipeline.network.steps import EXPECTED, FACTS, GRAPH, SAMPLES, TOLD
 from modelc.pipeline.network.steps_htp import COSTS, INFO, NAME, OPERATORS, PARTITION
 from modelc.pipeline.network.steps_quantise import ENCODINGS, PRECISIONS, TABLE
 from modelc.pipeline.network.steps_verify import VERIFICATION
@@ -88,6 +89,7 @@ def draft_network(
         VERIFICATION: _stored(entries["verify"], VERIFICATION),
         SAMPLES: _stored(entries["reference"], SAMPLES),
         EXPECTED: _stored(entries["reference"], EXPECTED),
+        TOLD: _stored(entries["reference"], TOLD),
         RECIPE: recipe.to_toml().encode(),
     }
     report = render_network_report(manifest, verification, entries)

@@ -29,7 +29,7 @@ def render_network_report(
         "",
         f"{'Verified' if verification['passed'] else 'NOT verified'} on "
         f"{verification['runtime']} against the float model in ONNX Runtime, over "
-        f"{verification['samples']} samples.",
+        f"{verification['samples']} {'made-up ' * verification['made_up']}samples.",
         "",
         "## Checks",
         "",

@@ -22,6 +22,7 @@ GRAPH: Final = "network.onnx"
 FACTS: Final = "facts.json"
 SAMPLES: Final = "samples.npz"
 EXPECTED: Final = "expected.npz"
+TOLD: Final = "samples.json"
 EXPORT_TIMEOUT_S: Final = 3600.0
 SAMPLE_BYTES: Final = 32 << 20
 """Of all samples that the bundle carries, inputs and outputs together."""
@@ -71,7 +72,7 @@ def read_canonical(context: StepContext) -> None:
 
 def run_reference(context: StepContext) -> None:
     """Run the float network on the samples that the result is verified on: samples.npz with the
-    inputs, expected.npz with the outputs.
+    inputs, expected.npz with the outputs; samples.json, which says whether they are made up.
 
     Options: samples (at most), random (made-up feeds, where no data is given), macs (of all
     samples together, at most; but one is run).
@@ -101,6 +102,8 @@ def run_reference(context: StepContext) -> None:
         outputs.append(made)
     if not inputs:
         raise BadInput("there are no feeds to verify on")
+    made_up = not any(name in context.sources for name in VERIFY_ORDER)
+    (context.out / TOLD).write_text(json.dumps({"made_up": made_up}) + "\n")
     save_sequence(context.out / SAMPLES, inputs)
     save_sequence(context.out / EXPECTED, outputs)
     context.log(f"{len(inputs)} samples, {macs / 1e6:.0f} million multiply-adds each")

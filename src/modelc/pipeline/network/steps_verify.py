@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelc.pipeline.network.runtime import CpuNetwork, NetworkRuntime, SimulatedNetwork
-from modelc.pipeline.network.steps import EXPECTED, GRAPH, SAMPLES
+from modelc.pipeline.network.steps import EXPECTED, GRAPH, SAMPLES, TOLD
 from modelc.pipeline.network.steps_htp import NAME
 from modelc.pipeline.step import StepContext
 
@@ -55,6 +55,7 @@ def compare_all(
         network_checks,
     )
 
+    made_up = json.loads((folder / TOLD).read_text())["made_up"]
     samples, expected = (load_sequence(folder / name) for name in (SAMPLES, EXPECTED))
     thresholds = NetworkThresholds(**limits)  # type: ignore[arg-type]
     documents = {}
@@ -62,7 +63,7 @@ def compare_all(
         outputs = compare_outputs(zip(expected, runtime.run(samples), strict=True))
         checks = network_checks(outputs, thresholds)
         found = NetworkVerification(target, runtime.name, outputs, checks, len(samples))
-        documents[target] = found.document()
+        documents[target] = {**found.document(), "made_up": made_up}
     first = next(iter(documents.values()))
     if len(documents) == 1:
         return {**first, "metrics": {"outputs": first["outputs"], "samples": first["samples"]}}
@@ -75,6 +76,7 @@ def compare_all(
         "target": ",".join(documents),
         "passed": all(document["passed"] for document in documents.values()),
         "samples": first["samples"],
+        "made_up": made_up,
         "runtime": first["runtime"],
         "checks": named,
         "metrics": {

@@ -1,0 +1,303 @@
+"""A network from its file to bundles that give ONNX Runtime's numbers, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from support.commands import Ran
+from support.network_sources import SIZE, images, write_classifier, write_samples
+
+import modelc
+from modelc.api import Bundle, NetworkBundle, QNNCompiler
+from modelc.api.qnn import find_device
+from modelc.errors import BadInput, BelowThreshold
+from modelc.pipeline.store import Store
+from modelc.targets.snapdragon.dlc import read_dlc
+
+pytestmark = pytest.mark.simulator
+Call = Callable[..., Ran]
+TARGET = ("-t", "snapdragon-8gen3", "--dim", "batch=1")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_classifier(tmp_path_factory.mktemp("source") / "classifier.onnx")
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_samples(tmp_path_factory.mktemp("samples") / "samples.npz")
+
+
+@pytest.fixture(scope="module")
+def quantised(source: Path, samples: Path, shared_store: Path, tmp_path_factory: object) -> Path:
+    """A bundle in every format for two chipsets."""
+    output = samples.parent / "bundle"
+    bundle = modelc.compile(
+        source,
+        target="snapdragon-8gen3,qcs6490",
+        quant="w8a8",
+        calibration_data=samples,
+        format=["context-binary", "dlc", "cpp"],
+        network_dims={"batch": 1},
+        verify_samples=4,
+        output=output,
+        store=Store(shared_store),
+    )
+    assert isinstance(bundle, NetworkBundle)
+    return output
+
+
+def on_cpu(source: Path, batch: np.ndarray) -> np.ndarray:
+    session = ort.InferenceSession(str(source), providers=["CPUExecutionProvider"])
+    return np.stack([session.run(None, {"x": sample})[0] for sample in batch])
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one * other).sum() / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+def test_all_formats_for_two_chipsets(quantised: Path, source: Path, tmp_path: Path) -> None:
+    names = {path.relative_to(quantised).as_posix() for path in quantised.rglob("*.*")}
+    for chipset in ("snapdragon-8gen3", "qcs6490"):
+        files = ("network.bin", "network.onnx", "network.dlc", "saver_output.c", "params.bin")
+        assert names >= {f"{chipset}/{file}" for file in files}
+        info = read_dlc(quantised / chipset / "network.dlc", workdir=tmp_path)
+        assert [tensor.name for tensor in info.graphs[0].inputs] == ["x"]
+    manifest = json.loads((quantised / "manifest.json").read_text())
+    told = manifest["settings"]["chipsets"]
+    assert {name: row["htp_arch"] for name, row in told.items()} == {
+        "snapdragon-8gen3": "v75",
+        "qcs6490": "v68",
+    }
+    batch = images(3, seed=9)
+    for chipset in told:
+        made = NetworkBundle.open(quantised, chipset=chipset).run([{"x": x} for x in batch])
+        found = np.stack([row["y"] for row in made])
+        assert cosine(found, on_cpu(source, batch)) > 0.999
+
+
+def test_commands(quantised: Path, source: Path, call: Call, tmp_path: Path) -> None:
+    inputs = write_samples(tmp_path / "x.npz", 2, seed=5)
+    told = call("run", quantised, "--inputs", inputs, "-o", tmp_path / "y.npz", "--json").json()
+    assert told["runtime"] == "htp-simulator" and told["samples"] == 2
+    with np.load(tmp_path / "y.npz") as found:
+        assert cosine(found["y"], on_cpu(source, images(2, seed=5))) > 0.999
+    assert call("verify", quantised, "--json").json()["passed"]
+    profile = call("profile", quantised, "--json").json()
+    assert profile["source"] == "htp-simulator" and profile["cycles"] > 0
+    modules = {module for row in profile["operators"] for module in row["modules"]}
+    assert "classifier" in modules
+    costs = {row["op_type"]: row for row in profile["costs"]}
+    assert costs["Conv"]["macs"] == 8 * SIZE * SIZE * 3 * 9
+    done = call("run", quantised, "--prompt", "hello")
+    assert done.code == 2 and "--inputs" in done.stderr
+    wrong = tmp_path / "wrong.npz"
+    np.savez(wrong, x=np.zeros((1, 3, 8, 8), "f"))
+    done = call("run", quantised, "--inputs", wrong)
+    assert done.code == 2 and "[1, 3, 8, 8]" in done.stderr
+    with pytest.raises(BadInput, match="no decoder"):
+        Bundle.open(quantised)
+
+
+def test_every_file_can_be_inspected(quantised: Path, source: Path, call: Call) -> None:
+    folder = quantised / "snapdragon-8gen3"
+    kinds = {
+        name: call("inspect", folder / name, "--json").json()["kind"]
+        for name in ("network.bin", "network.onnx", "network.dlc", "saver_output.c")
+    }
+    assert kinds == {
+        "network.bin": "context-binary",
+        "network.onnx": "onnx that loads a context binary",
+        "network.dlc": "dlc",
+        "saver_output.c": "qnn source",
+    }
+    told = call("inspect", source, "--json").json()
+    assert told["facts"]["open_sizes"] == {"batch": "x.0"}
+
+
+def test_the_recipe_makes_the_same_again(
+    quantised: Path, source: Path, samples: Path, shared_store: Path, tmp_path: Path
+) -> None:
+    """Data stays where it was; beside the recipe it is found again."""
+    recipe = tmp_path / "recipe.toml"
+    shutil.copyfile(quantised / "recipe.toml", recipe)
+    shutil.copyfile(samples, tmp_path / samples.name)
+    again = modelc.compile(
+        source, recipe=recipe, output=tmp_path / "again", store=Store(shared_store)
+    )
+    for name in ("encodings.json", "snapdragon-8gen3/network.bin", "manifest.json"):
+        assert (again.path / name).read_bytes() == (quantised / name).read_bytes()
+
+
+def test_float_and_cpu(source: Path, call: Call, tmp_path: Path) -> None:
+    """Without data fp16 is what needs none, and the verification says that samples are made up."""
+    done = call("compile", source, *TARGET, "-o", tmp_path / "fp16")
+    assert done.code == 0, done.stderr
+    assert "4 made-up samples" in done.stdout
+    told = json.loads((tmp_path / "fp16/manifest.json").read_text())
+    assert told["recipe"]["quant"] == "fp16"
+    done = call("compile", source, "-t", "cpu", "--dim", "batch=1", "-o", tmp_path / "cpu")
+    assert done.code == 0, done.stderr
+    batch = images(2)
+    made = NetworkBundle.open(tmp_path / "cpu").run([{"x": x} for x in batch])
+    found = np.stack([row["y"] for row in made])
+    assert np.abs(found - on_cpu(source, batch)).max() < 1e-6
+
+
+def test_debug_says_where_it_is_lost(source: Path, samples: Path, call: Call) -> None:
+    """A precision that is lowered in one place is what stands out."""
+    arguments = ("debug", source, *TARGET, "--calibration-data", samples, "--json")
+    rows = call(*arguments, "--quant", "w8a16", "--override", "classifier=a8").json()
+    assert rows[0]["module"] == "classifier" and rows[0]["dtype"] == "uint8"
+    assert rows[0]["inherited_db"] > rows[0]["sqnr_db"]
+    assert call("debug", source, *TARGET, "--quant", "fp16").code == 2
+
+
+def test_what_operators_become(call: Call, tmp_path: Path) -> None:
+    source = write_classifier(tmp_path / "m.onnx", last="Hardmax")
+    rows = call("inspect", source, *TARGET, "--json").json()
+    by_name = {row["op_type"]: row for row in rows}
+    assert by_name["BatchNormalization"]["becomes"] == "fused"
+    assert by_name["MaxPool"]["becomes"] == "taken"
+    hardmax = by_name["Hardmax"]
+    assert hardmax["becomes"] == "decomposed" and hardmax["into"] and hardmax["reason"]
+    refused = write_classifier(tmp_path / "r.onnx", last="IsInf")
+    fix_output(refused, onnx.TensorProto.BOOL)
+    (row,) = [r for r in call("inspect", refused, *TARGET, "--json").json() if r["reason"]]
+    assert (row["op_type"], row["module"], row["becomes"]) == ("IsInf", "head", "refused")
+    assert row["hint"]
+
+
+def fix_output(path: Path, kind: int) -> None:
+    model = onnx.load(path)
+    model.graph.output[0].type.tensor_type.elem_type = kind
+    onnx.save(model, path)
+
+
+def test_a_refused_operator(call: Call, tmp_path: Path) -> None:
+    """Told before anything is compiled, by its module path; to the CPU only when asked."""
+    source = write_classifier(tmp_path / "r.onnx", last="IsInf")
+    fix_output(source, onnx.TensorProto.BOOL)
+    done = call("compile", source, *TARGET, "-o", tmp_path / "b")
+    assert done.code == 2 and "IsInf" in done.stderr and "head" in done.stderr
+    assert "--allow-cpu-fallback" in done.stderr and not (tmp_path / "b").exists()
+    done = call("compile", source, *TARGET, "--allow-cpu-fallback", "-o", tmp_path / "b")
+    assert done.code == 0, done.stderr
+    report = (tmp_path / "b/report.md").read_text()
+    assert "On the CPU of snapdragon-8gen3" in report and "| IsInf | head |" in report
+
+
+WRONG: list[tuple[tuple[object, ...], str]] = [
+    (("-t", "snapdragon-8gen3"), "sizes are open: batch"),
+    (("-t", "snapdragon-8gen3", "--dim", "bach=1"), "batch"),
+    ((*TARGET, "--quant", "w8a8"), "needs data to calibrate on"),
+    ((*TARGET, "--quant", "w9a9"), "no quantisation scheme"),
+    ((*TARGET, "--calibration-data", "not-here.txt"), "no such file"),
+    ((*TARGET, "--format", "genie,dlc"), "for language models"),
+    ((*TARGET, "--ar", "1"), "no use for the option ar"),
+    ((*TARGET, "--mxfp6"), "qaic"),
+    ((*TARGET, "--op-package", "X:lib.so"), "is no op package"),
+    (("-t", "cpu", "--dim", "batch=1", "--quant", "w8a8"), "not as w8a8"),
+    (("-t", "cpu", "--dim", "batch=1", "--per-tensor"), "no use for per_tensor"),
+    (("-t", "qaic:ai100", "--dim", "batch=1"), "language models only"),
+    (("-t", "cpu,snapdragon-8gen3", "--dim", "batch=1"), "only chipsets"),
+    (("-t", "qcs6490", "--dim", "batch=1", "--quant", "fp16"), "fp16"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG, ids=lambda row: str(row)[-30:])
+def test_what_is_refused(
+    arguments: tuple[object, ...], said: str, source: Path, call: Call, tmp_path: Path
+) -> None:
+    done = call("compile", source, *arguments, "-o", tmp_path / "b")
+    assert done.code == 2 and said in done.stderr and "hint:" in done.stderr, done.stderr
+
+
+def test_other_commands_say_what_they_take(source: Path, call: Call, llama_folder: Path) -> None:
+    for name in ("estimate", "sensitivity", "eval"):
+        more = ("--text", __file__) if name == "eval" else ()
+        done = call(name, source, "-t", "cpu", *more)
+        assert done.code == 2 and "language models" in done.stderr, (name, done.stderr)
+    done = call("compile", llama_folder, "-t", "cpu", "--dim", "batch=1")
+    assert done.code == 2 and "no decoders" in done.stderr
+
+
+def test_below_the_threshold(source: Path, samples: Path, tmp_path: Path) -> None:
+    with pytest.raises(BelowThreshold, match=r"y\.sqnr"):
+        modelc.compile(
+            source, target="snapdragon-8gen3", quant="w8a8", calibration_data=samples,
+            network_dims={"batch": 1}, verify_min_sqnr_db=90.0, output=tmp_path / "b",
+        )  # fmt: skip
+    assert not (tmp_path / "b").exists()
+
+
+def test_compiler_of_one_file(
+    source: Path, samples: Path, shared_store: Path, tmp_path: Path
+) -> None:
+    """As scripts call it: a loader's samples, loose names of devices, a warning where the backend
+    can't have what was asked."""
+    compiler = QNNCompiler("HTP", store=Store(shared_store))
+    loader = ({"x": x} for x in images(8))
+    made = compiler.compile(
+        source,
+        tmp_path / "net.bin",
+        output_format="context-binary",
+        quantization={
+            "enabled": True,
+            "calibration_data": loader,
+            "act_bitwidth": 8,
+            "weights_bitwidth": 8,
+            "per_channel": True,
+        },
+        target_device="snapdragon_8_gen3",
+        dims={"batch": 1},
+    )
+    assert made.stat().st_size > 0 and (tmp_path / "net.onnx").is_file()
+    with pytest.warns(UserWarning, match="GPU: the GPU's compiler is its driver"):
+        made = QNNCompiler("GPU", store=Store(shared_store)).compile(
+            source, tmp_path / "gpu.bin", target_device="Snapdragon 8 Gen 3", dims={"batch": 1}
+        )
+    assert made == tmp_path / "gpu.dlc" and made.is_file()
+    with pytest.raises(BadInput, match="for one chipset"):
+        compiler.compile(source, tmp_path / "x.bin", dims={"batch": 1})
+    with pytest.raises(BadInput, match="quantization has no act_bits"):
+        compiler.compile(source, tmp_path / "x.dlc", quantization={"act_bits": 8},
+                         target_device="qcs6490")  # fmt: skip
+    with pytest.raises(BadInput, match="weights of 3 bits"):
+        compiler.compile(source, tmp_path / "x.dlc", quantization={"weights_bitwidth": 3},
+                         target_device="qcs6490")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("Snapdragon 8 Gen 3", "snapdragon-8gen3"),
+        ("snapdragon_8_gen3", "snapdragon-8gen3"),
+        ("Snapdragon 8 Elite", "snapdragon-8-elite"),
+        ("qcs6490", "qcs6490"),
+        ("QCS-6490", "qcs6490"),
+    ],
+)
+def test_loose_names_of_devices(name: str, found: str) -> None:
+    assert find_device(name) == found
+
+
+def test_alias_of_the_command(source: Path, samples: Path, call: Call, tmp_path: Path) -> None:
+    done = call(
+        "compile-qnn", source, tmp_path / "o.dlc", "--quantize", "--calibration-data", samples,
+        "--device", "Snapdragon 8 Gen 3", "--dim", "batch=1",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    assert (tmp_path / "o.dlc").stat().st_size > 0
+    done = call("compile-qnn", source, tmp_path / "o.xyz", "--dim", "batch=1")
+    assert done.code == 2 and "says no format" in done.stderr
+    done = call("compile-qnn", source, tmp_path / "o.dlc", "--calibration-data", samples)
+    assert done.code == 2 and "--quantize" in done.stderr
