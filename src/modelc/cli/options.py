@@ -67,7 +67,7 @@ Format = Annotated[
     str | None,
     typer.Option(
         help="Language models: genie, dlc, ort, aimet, or several with commas; default: genie. "
-        "Others: context-binary (default), dlc, cpp."
+        "Others: context-binary (default), dlc, cpp, model-library (with a QAIRT SDK)."
     ),
 ]
 Toolchain = Annotated[

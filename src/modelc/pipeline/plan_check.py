@@ -82,7 +82,7 @@ def _fp16(
 def _formats(
     recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
 ) -> Iterator[Problem]:
-    for name in ("context-binary", "cpp"):
+    for name in ("context-binary", "cpp", "model-library"):
         if name in recipe.format:
             yield f"the format {name} is for models that are no decoders", "--format genie"
     for name, count in Counter(recipe.format).items():

@@ -23,7 +23,7 @@ from modelc.pipeline.recipe_sections import (
 
 AUTO: Final = "auto"
 
-Format = Literal["genie", "dlc", "ort", "aimet", "context-binary", "cpp"]
+Format = Literal["genie", "dlc", "ort", "aimet", "context-binary", "cpp", "model-library"]
 
 
 def _number_or_word(value: Any) -> Any:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from support.commands import Ran
+from support.library_doubles import DOUBLE
 from support.network_sources import SIZE, images, write_classifier, write_samples
+from support.sdk_doubles import HOST, make_sdk
 
 import modelc
 from modelc.api import Bundle, NetworkBundle, QNNCompiler
 from modelc.api.qnn import find_device
 from modelc.errors import BadInput, BelowThreshold
+from modelc.ir import network_encodings
 from modelc.pipeline.store import Store
+from modelc.quant.network.aimet_form import overrides_text
+from modelc.targets.snapdragon.chipsets import find_chipset
 from modelc.targets.snapdragon.dlc import read_dlc
 
 pytestmark = pytest.mark.simulator
@@ -287,7 +294,7 @@ def test_compiler_of_one_file(
     ],
 )
 def test_loose_names_of_devices(name: str, found: str) -> None:
-    assert find_device(name) == found
+    assert find_chipset(find_device(name)) is find_chipset(found)
 
 
 def test_alias_of_the_command(source: Path, samples: Path, call: Call, tmp_path: Path) -> None:
@@ -301,3 +308,45 @@ def test_alias_of_the_command(source: Path, samples: Path, call: Call, tmp_path:
     assert done.code == 2 and "says no format" in done.stderr
     done = call("compile-qnn", source, tmp_path / "o.dlc", "--calibration-data", samples)
     assert done.code == 2 and "--quantize" in done.stderr
+
+
+def test_model_library(
+    source: Path, samples: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an SDK's tools, here doubles that write down how they were called."""
+    arguments = ("compile", source, *TARGET, "--format", "model-library", "-o", tmp_path / "b")
+    for name in ("QAIRT_SDK_ROOT", "QNN_SDK_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    done = call(*arguments)
+    assert done.code == 3 and "no QAIRT SDK" in done.stderr
+    root = make_sdk(tmp_path / "sdk")
+    record = tmp_path / "library.json"
+    for tool in ("qnn-onnx-converter", "qnn-model-lib-generator"):
+        program = root / "bin" / HOST / tool
+        program.write_text(DOUBLE.format(python=sys.executable, tool=tool, record=str(record)))
+        program.chmod(0o755)
+    monkeypatch.setenv("QAIRT_SDK_ROOT", str(root))
+    done = call(*arguments, "--quant", "w8a8", "--calibration-data", samples)
+    assert done.code == 0, done.stderr
+    assert (tmp_path / "b/lib/aarch64-android/libnetwork.so").is_file()
+    convert, *_ = [json.loads(line) for line in record.read_text().splitlines()]
+    assert "--quantization_overrides" in convert["argv"]
+
+
+def test_overrides_say_what_the_graph_does(quantised: Path, shared_store: Path) -> None:
+    """Ranges of AIMET's form are those that ONNX Runtime's codes stand for."""
+    encodings = network_encodings.load(quantised / "encodings.json")
+    codes = ir.tensor(np.arange(-4, 4, dtype=np.int8).reshape(2, 4), name="w.codes")
+    parts = {"w.codes": codes, "w.scale": ir.tensor(np.float32([0.5, 0.25]), name="w.scale"),
+             "w.zero": ir.tensor(np.zeros(2, np.int8), name="w.zero")}  # fmt: skip
+    values = {name: ir.Value(name=name, const_value=tensor) for name, tensor in parts.items()}
+    node = ir.node("DequantizeLinear", [*values.values()], {"axis": 0})
+    graph = ir.Graph([ir.Value(name="x")], node.outputs, nodes=[node], initializers=values.values())
+    document = json.loads(overrides_text(encodings, ir.Model(graph, ir_version=10)))
+    assert document["activation_encodings"].keys() == {"x"}
+    (row,) = document["activation_encodings"]["x"]
+    own = encodings.values["x"]
+    assert (row["min"], row["max"]) == pytest.approx((own.minimum, own.maximum))
+    first, second = document["param_encodings"]["w"]
+    assert (first["offset"], first["min"], first["max"]) == (-128, -64.0, 63.5)
+    assert second["scale"] == 0.25 and second["is_symmetric"] == "True"

@@ -7,6 +7,7 @@ CHIPSET/network.dlc      the same graph as a DLC
 CHIPSET/saver_output.c   and as C++ source, with params.bin
 samples.npz              what it was verified on (samples.json: whether that is made up), and
                          expected.npz, what the float model gives
+lib/TARGET/libnetwork.so a model library, made with a QAIRT SDK
 encodings.json           how tensors are encoded, calibration.csv what was seen of them
 """
 
@@ -107,6 +108,10 @@ def _files(job: NetworkJob, entries: Mapping[str, Entry]) -> dict[str, FromFile 
     probe = next((entry for step, entry in entries.items() if step.startswith(_PROBES)), None)
     if probe is not None:  # the same graph for all chipsets
         files[COSTS] = _stored(probe, COSTS)
+    if "library" in entries:
+        files |= {
+            name: _stored(entries["library"], name) for name in entries["library"].record.files
+        }
     if "quantize" in entries:
         for name in (ENCODINGS, TABLE, PRECISIONS):
             files[name] = _stored(entries["quantize"], name)

@@ -25,7 +25,7 @@ CALIBRATION_FEEDS: Final = "calibration_feeds"
 VERIFY_FEEDS: Final = "verify_feeds"
 PREPROCESS: Final = "preprocess"
 FEEDS: Final = (CALIBRATION_FEEDS, VERIFY_FEEDS)
-FORMATS: Final = ("context-binary", "dlc", "cpp")
+FORMATS: Final = ("context-binary", "dlc", "cpp", "model-library")
 RANDOM: Final = 4
 """Made-up feeds that a float network is verified on, if there are no others."""
 

@@ -8,6 +8,7 @@ export (PyTorch) ─ canonical ─┬─ reference ─────────�
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -20,10 +21,12 @@ from modelc.pipeline.network.job import (
 )
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.step import SOURCE, Step
+from modelc.targets.snapdragon.sdk.find import find_sdk
 
 MACS: Final = {"snapdragon": 2_000_000_000, "cpu": 1 << 50}
 """Multiply-adds that verifying may take: the simulator does about 50 million a second."""
 SAMPLES: Final = 16
+LIBRARY_TARGETS: Final = ("aarch64-android", "x86_64-linux-clang")
 
 _STEPS: Final = "modelc.pipeline.network.steps"
 _HTP: Final = "modelc.pipeline.network.steps_htp"
@@ -35,7 +38,11 @@ FORMAT_STEPS: Final = {"dlc": "convert_dlc", "cpp": "write_cpp"}
 
 def network_plan(job: NetworkJob) -> Plan:
     """Return the steps that compile a network; the binary is made whatever the formats, for it is
-    what can be run and so verified."""
+    what can be run and so verified.
+
+    Raises:
+        Missing: a model library is asked for, and there is no SDK.
+    """
     steps = [*_front(job), _reference(job)]
     shipped = ["canonical", "reference"]
     if job.target.chipset is None:
@@ -49,6 +56,9 @@ def network_plan(job: NetworkJob) -> Plan:
             steps += _quantising(job)
             shipped.append("quantize")
         ran = []
+        if "model-library" in job.formats:
+            steps.append(_library(job))
+            shipped.append("library")
         for target in job.targets:
             made = _for_chipset(job, target.name)
             steps += made
@@ -199,6 +209,17 @@ def _for_chipset(job: NetworkJob, name: str) -> list[Step]:
         )
         for kind, run in runs.items()
     ]
+
+
+def _library(job: NetworkJob) -> Step:
+    """A library is for no chipset: whatever loads it compiles it on the device."""
+    return Step(
+        "library",
+        f"{_HTP}:build_model_library",
+        options={"sdk": find_sdk(os.environ).release, "targets": list(LIBRARY_TARGETS)},
+        inputs=("lower", *(["quantize"] if job.scheme.is_quantised else [])),
+        waits=True,
+    )
 
 
 def _libraries(job: NetworkJob) -> tuple[str, ...]:

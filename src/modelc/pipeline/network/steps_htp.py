@@ -140,6 +140,47 @@ def write_cpp(context: StepContext) -> None:
     )
 
 
+def build_model_library(context: StepContext) -> None:
+    """Build model libraries of the float graph, with the encodings of the quantised one if there
+    is: lib/TARGET/libnetwork.so.
+
+    Options: sdk (its release), targets.
+    """
+    import os
+    import shutil
+
+    from modelc.ir import network_encodings
+    from modelc.ir.write import write_model
+    from modelc.pipeline.network.steps import load_network
+    from modelc.pipeline.network.steps_quantise import ENCODINGS
+    from modelc.quant.network.aimet_form import overrides_text
+    from modelc.targets.snapdragon.network.model_library import build_library
+    from modelc.targets.snapdragon.sdk.find import find_sdk
+
+    write_model(load_network(context.inputs["lower"] / GRAPH), context.scratch / GRAPH)
+    overrides = None
+    if coded := context.inputs.get("quantize"):
+        overrides = ENCODINGS
+        text = overrides_text(
+            network_encodings.load(coded / ENCODINGS), load_network(coded / GRAPH)
+        )
+        (context.scratch / overrides).write_text(text)
+    made = build_library(
+        GRAPH,
+        NAME,
+        context.options["targets"],
+        find_sdk(os.environ),
+        context.scratch,
+        logs=context.scratch / "logs",
+        timeout_s=TIMEOUT_S,
+        encodings=overrides,
+    )
+    for path in made:
+        kept = context.out / path.relative_to(context.scratch)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, kept)
+
+
 def chipset_of(context: StepContext) -> Chipset:
     from modelc.targets.snapdragon.chipsets import find_chipset
 

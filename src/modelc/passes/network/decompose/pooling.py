@@ -43,8 +43,23 @@ def average(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
 
 
 def _mean(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value:
-    """Return the mean of each window, pads being zeros that count: a convolution of each channel
-    with equal weights. A Pad before an AveragePool would be put into it again by ONNX Runtime."""
+    """Return the mean of each window, pads being zeros that count. HTP has no convolution of three
+    axes with a group for each channel: that mean is taken in two steps."""
+    if len(axes) < 3:
+        return _mean_of_images(s, x, axes)
+    batch, channels, *_ = sizes_of(x)
+    deep, *flat = axes
+    value = s.reshape(x, [batch, channels * deep.size, *(axis.size for axis in flat)])
+    value = _mean_of_images(s, value, flat)
+    places = math.prod(axis.out for axis in flat)
+    value = s.reshape(value, [batch, channels, deep.size, places])
+    value = _mean_of_images(s, value, [deep, Axis(places, places, 1, 1, 1, 0, 0)])
+    return s.reshape(value, [batch, channels, *(axis.out for axis in axes)])
+
+
+def _mean_of_images(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value:
+    """A convolution of each channel with equal weights. A Pad before an AveragePool would be put
+    into it again by ONNX Runtime."""
     batch, channels, *_ = sizes_of(x)
     kernel = [axis.kernel for axis in axes]
     weights = np.full([channels, 1, *kernel], 1 / math.prod(kernel), dtype_of(x).numpy())
@@ -83,7 +98,7 @@ def _taps(s: Sketch, padded: ir.Value, axes: Sequence[Axis]) -> list[ir.Value] |
 
 def largest(s: Sketch, node: ir.Node) -> list[ir.Value | None] | None:
     """Dilated windows element by element; those over three axes as two poolings; bytes as floats;
-    windows that reach over the end with explicit pads."""
+    a number of windows that is rounded up with explicit pads."""
     if is_used(node, 1):
         return None
     x, axes = needed(node), axes_of(node)
@@ -92,9 +107,9 @@ def largest(s: Sketch, node: ir.Node) -> list[ir.Value | None] | None:
     if dtype in (ir.DataType.UINT8, ir.DataType.INT8):
         value = _largest(s, s.cast(x, ir.DataType.FLOAT), axes)
         return None if value is None else [s.cast(value, dtype), *unknown]
-    over = any(axis.missing > axis.after for axis in axes)
+    rounded_up = integer(node, "ceil_mode", 0)
     dilated = any(axis.dilation > 1 for axis in axes)
-    if len(axes) <= 2 and not over and not dilated and len(node.outputs) == 1:
+    if len(axes) <= 2 and not rounded_up and not dilated and len(node.outputs) == 1:
         return None
     value = _largest(s, x, axes)
     return None if value is None else [value, *unknown]
