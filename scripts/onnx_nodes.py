@@ -3,8 +3,8 @@ writes the table of operators.
 
     python scripts/onnx_nodes.py --kept FOLDER [--only PATTERN] [--write docs/operators.md]
 
-Results of HTP are kept in FOLDER by what they depend on, so a run that was killed goes on there, and
-one after a change computes only what is another graph now.
+Results of HTP are kept in FOLDER by what they depend on, so a run that was killed goes on there,
+and one after a change computes only what is another graph now.
 """
 
 from onnx_nodes.main import main

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from modelc.files import write_atomic
 from onnx_nodes.cases import Case, collect
-from onnx_nodes.outcome import VERDICTS, Outcome
+from onnx_nodes.outcome import VERDICTS, Outcome, Verdict
 from onnx_nodes.page import page
 from onnx_nodes.try_case import try_case
 
 _FINE = ("passed", "folded", "not in scope")
-_UNNOTICED = ("wrong", "crashed")
+_UNNOTICED: tuple[Verdict, ...] = ("wrong", "crashed")
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ class Outcome:
         becomes: for each operator that was written out, those that came in its place.
         why: of these, by operator.
         reason: why it didn't pass, or is not in scope.
-        refused_as: the operator that was refused: the case's own, or one that it was written out as.
+        refused_as: the operator that was refused: the case's own, or what it was written out as.
         hint: what to do about a refusal.
         sqnr_db: the least of its float outputs; None for integers, or equal ones.
         error: the largest difference, relative to the largest number expected.

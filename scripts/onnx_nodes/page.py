@@ -41,9 +41,9 @@ _INTRODUCTION: Final = f"""# Operators of networks on HTP
 
 Each test of single operators that the `onnx` package carries goes the way of a network that is
 compiled: read, optimised, lowered, compiled for `{CHIPSET}` in half precision, run in HTP's
-simulator on the test's inputs, and compared with the numbers that the test expects. A number may be
-off by {TOLERANCE:g} of the largest of its output, NaN and infinities have to be where they are expected,
-integers and bools have to be equal.
+simulator on the test's inputs, and compared with the numbers that the test expects. A number may
+be off by {TOLERANCE:g} of the largest of its output, NaN and infinities have to be where they are
+expected, integers and bools have to be equal.
 
 Inputs stay inputs. A test that is refused so is tried again with all inputs but the first as
 constants, as sizes, axes and weights are in models: the column *constants* counts those that need

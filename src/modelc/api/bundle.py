@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelc.api.generated import GeneratedText, generated
 from modelc.bundle.read import BundleFiles, open_bundle
 from modelc.bundle.tokenizer import Tokenizer, load_tokenizer
 from modelc.errors import BadInput, Where, nearest
@@ -19,7 +19,7 @@ from modelc.pipeline.compile import CompileReport
 from modelc.pipeline.plans import files_to_run
 from modelc.pipeline.steps import VERIFICATION_DATA
 from modelc.pipeline.verify import RUNTIMES, open_runtime, thresholds_of, verify_runtime
-from modelc.targets.runtime import Generation, Runtime, Sampling
+from modelc.targets.runtime import Runtime, Sampling
 from modelc.verify.evaluate import NO_METRICS, Evaluation, Metric
 from modelc.verify.report import Verification
 
@@ -28,26 +28,6 @@ if TYPE_CHECKING:
 
 StrPath = str | Path
 Prompt = str | Sequence[Mapping[str, str]]
-
-
-@dataclass(frozen=True)
-class GeneratedText:
-    """Text that a bundle wrote, and what it took; rates in tokens per second.
-
-    Attributes:
-        first_token_seconds: from the start of the prompt to the first token.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    prompt_tokens: int
-    prefill_tokens_per_s: float
-    decode_tokens_per_s: float
-    first_token_seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """Return the JSON form that scripts rely on."""
-        return {**vars(self), "token_ids": list(self.token_ids)}
 
 
 class Bundle:
@@ -171,7 +151,7 @@ class Bundle:
             lambda token: take(stream.add(token)),
         )
         take(stream.finish())
-        return _generated("".join(pieces), result)
+        return generated("".join(pieces), result)
 
     def generate_all(
         self,
@@ -223,7 +203,7 @@ class Bundle:
         )
         for number, stream in enumerate(streams):
             take(number, stream.finish())
-        return [_generated("".join(p), r) for p, r in zip(pieces, results, strict=True)]
+        return [generated("".join(p), r) for p, r in zip(pieces, results, strict=True)]
 
     def verify(self) -> Verification:
         """Compare the bundle with the float model's logits that it carries."""
@@ -321,14 +301,3 @@ def _adapter_number(manifest: Manifest, name: str | None) -> int:
             hint=nearest(name, names) if names else "it was compiled without adapters",
         )
     return int(names.index(name)) + 1
-
-
-def _generated(text: str, result: Generation) -> GeneratedText:
-    return GeneratedText(
-        text,
-        result.token_ids,
-        result.prompt_tokens,
-        result.prefill_tokens_per_s,
-        result.decode_tokens_per_s,
-        result.prefill_seconds,
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx_ir as ir
@@ -48,8 +49,20 @@ def fingerprint(model: ir.Model, text: str | None = None) -> str:
         tensor = value.const_value
         if tensor is None or isinstance(tensor, (StoredWeight, DerivedWeight)):
             continue  # its line in the text names its place
-        sha.update(name.encode() + b"=" + hashlib.sha256(tensor.tobytes()).digest())
+        sha.update(name.encode() + b"=" + _digest(tensor))
     return sha.hexdigest()
+
+
+_DIGESTS: WeakKeyDictionary[ir.TensorProtocol, bytes] = WeakKeyDictionary()
+
+
+def _digest(tensor: ir.TensorProtocol) -> bytes:
+    """The SHA-256 of a tensor's bytes, remembered as long as it lives: it is asked for after every
+    pass, and tensors don't change."""
+    known = _DIGESTS.get(tensor)
+    if known is None:
+        known = _DIGESTS[tensor] = hashlib.sha256(tensor.tobytes()).digest()
+    return known
 
 
 def _node(node: ir.Node) -> str:

@@ -138,7 +138,8 @@ MOST_SUMS = 2048
 
 
 def cumulative_sum(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
-    """Exclusive or from behind, of floats: a product with a triangle of ones."""
+    """Exclusive or from behind. Of floats: a product with a triangle of ones. Of integers, which
+    are exact: differences of the plain sums."""
     x, axis_given = needed(node), constant_of(node.inputs[1])
     exclusive, reverse = integer(node, "exclusive", 0), integer(node, "reverse", 0)
     sizes = sizes_of(x)
@@ -146,7 +147,9 @@ def cumulative_sum(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
         return None
     axis = int(axis_given.reshape(())) % len(sizes)
     count = sizes[axis]
-    if count > MOST_SUMS or not dtype_of(x).is_floating_point():
+    if not dtype_of(x).is_floating_point():
+        return [_sums_of_integers(s, x, axis, bool(exclusive), bool(reverse))]
+    if count > MOST_SUMS:
         return None
     ones = np.triu(np.ones((count, count), dtype_of(x).numpy()), 1 if exclusive else 0)
     triangle = s.constant(ones.T if reverse else ones, "triangle")
@@ -158,3 +161,14 @@ def cumulative_sum(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
         else s.reshape(s.matmul(s.reshape(last, [1, count]), triangle), [count])
     )
     return [s.transpose(total, np.argsort(perm).tolist())]
+
+
+def _sums_of_integers(
+    s: Sketch, x: ir.Value, axis: int, exclusive: bool, reverse: bool
+) -> ir.Value:
+    sizes = sizes_of(x)
+    sums = s.op("CumSum", [x, s.constant(np.array(axis), "axis")], sizes)
+    if not reverse:
+        return s.sub(sums, x)
+    behind = s.sub(s.slice(sums, axis, sizes[axis] - 1, sizes[axis]), sums)
+    return behind if exclusive else s.add(behind, x)
