@@ -350,3 +350,17 @@ def test_overrides_say_what_the_graph_does(quantised: Path, shared_store: Path) 
     first, second = document["param_encodings"]["w"]
     assert (first["offset"], first["min"], first["max"]) == (-128, -64.0, 63.5)
     assert second["scale"] == 0.25 and second["is_symmetric"] == "True"
+
+
+def test_float_between_codes(source: Path, samples: Path, call: Call, tmp_path: Path) -> None:
+    """A node that an override leaves float runs as half precision, where the chipset has that."""
+    arguments = ("compile", source, "--dim", "batch=1", "--quant", "w8a16", "--calibration-data",
+                 samples, "--override", "op:Gemm=float", "-o", tmp_path / "b")  # fmt: skip
+    done = call(*arguments, "-t", "snapdragon-8gen3")
+    assert done.code == 0, done.stderr
+    told = json.loads((tmp_path / "b/precisions.json").read_text())
+    assert [name for name, text in told["others"].items() if "float" in text] == [
+        "/classifier/Gemm"
+    ]
+    done = call(*arguments, "-t", "qcs6490")
+    assert done.code == 2 and "stay float" in done.stderr

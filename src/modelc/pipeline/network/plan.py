@@ -113,7 +113,7 @@ def _front(job: NetworkJob) -> list[Step]:
             f"{_STEPS}:export_network",
             options=dims,
             reads=(SOURCE,),
-            tools=(*_ONNX, "torch"),
+            tools=(*_ONNX, "torch", *(["transformers"] if job.source.is_dir() else [])),
             waits=True,
         ),
         Step("canonical", f"{_STEPS}:read_canonical", inputs=("export",), tools=_ONNX),
@@ -169,7 +169,8 @@ def _quantising(job: NetworkJob) -> list[Step]:
             f"{_QUANTISE}:quantise_network",
             options={
                 **feeds,
-                "scheme": asdict(job.scheme),
+                "precision": asdict(job.scheme.precision),
+                "sensitive_db": job.scheme.sensitive_db,
                 "overrides": dict(recipe.overrides),
                 "observer": recipe.calibration.observer,
                 "percentile": recipe.calibration.percentile,
@@ -188,7 +189,8 @@ def _for_chipset(job: NetworkJob, name: str) -> list[Step]:
     asked = job.recipe.network
     options: dict[str, Any] = {
         "chipset": name,
-        "fp16": not job.scheme.is_quantised,
+        # Nodes that an override leaves as they are run as halves, between quantised ones.
+        "fp16": not job.scheme.is_quantised or "float" in job.recipe.overrides.values(),
         "boundary": asked.boundary,
         "packages": packages(job),
         "fallback": asked.allow_cpu_fallback,

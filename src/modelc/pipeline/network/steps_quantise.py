@@ -48,7 +48,7 @@ def quantise_network(context: StepContext) -> None:
     """Write the quantised graph: network.onnx; encodings.json, calibration.csv, and precisions.json
     with what differs from the scheme.
 
-    Options: scheme (fields of NetworkScheme), overrides, observer, percentile, rounding, boundary,
+    Options: precision (of the scheme, its fields), sensitive_db, overrides, observer, percentile, rounding, boundary,
     samples and random and equalise (as `calibrate_network`), fp16 (float nodes can run).
 
     Raises:
@@ -70,8 +70,8 @@ def quantise_network(context: StepContext) -> None:
 
     options: Any = context.options
     model, seen = float_graph(context), _statistics(context)
-    row = options["scheme"]
-    scheme = NetworkScheme(**{**row, "precision": Precision(**row["precision"])})
+    precision = Precision(**options["precision"])
+    scheme = NetworkScheme("", precision, options["sensitive_db"], min_sqnr_db=0, min_cosine=0)
     chosen = assign_precisions(model, scheme, seen, options["overrides"])
     if chosen.needs_fp16 and not options["fp16"]:
         raise BadInput(
