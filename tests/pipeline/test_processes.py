@@ -20,12 +20,15 @@ def start(store: Store, source: Path, *rest: str) -> subprocess.Popen[str]:
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 
+SLOW = '{"seconds": 5}'  # longer than a second process takes to start on a busy machine
+
+
 def test_two_processes_make_a_result_once(
     store: Store, source: Path, runs: Callable[[str], int]
 ) -> None:
-    first = start(store, source, "slow", '{"seconds": 1.5}')
+    first = start(store, source, "slow", SLOW)
     wait_for(lambda: runs("slow") == 1)
-    second = start(store, source, "slow", '{"seconds": 1.5}')
+    second = start(store, source, "slow", SLOW)
     assert reply(first)["status"] == ["ran", "ran"]
     answer = reply(second)
     assert answer["status"] == ["cached", "cached"]
@@ -88,7 +91,7 @@ def test_what_a_killed_process_left_is_swept_by_another_compile(
 
 
 def test_what_lives_is_not_swept(store: Store, source: Path, runs: Callable[[str], int]) -> None:
-    first = start(store, source, "slow", '{"seconds": 1.5}')
+    first = start(store, source, "slow", SLOW)
     wait_for(lambda: runs("slow") == 1)
     assert reply(start(store, source, "upper", "{}"))["status"] == ["cached", "ran"]
     assert reply(first)["status"] == ["ran", "ran"]

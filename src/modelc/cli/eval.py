@@ -97,7 +97,10 @@ def refuse_recipe(chosen: RecipeOptions) -> None:
     """Raise BadInput if there are options of a recipe for what has one already."""
     from modelc.errors import BadInput
 
-    given = [name for name, value in chosen.given.items() if value is not None]
+    # A flag that was not set is False.
+    given = [
+        name for name, value in chosen.given.items() if value is not None and value is not False
+    ]
     if given or chosen.file:
         named = f"--{(given or ['recipe'])[0].replace('_', '-')}"
         raise BadInput(

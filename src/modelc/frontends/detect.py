@@ -65,7 +65,7 @@ def detect(path: Path) -> str:
         )
     if network_kind(path):
         raise BadInput(
-            "a model that is no decoder: this takes language models",
+            "its architecture is no decoder's: this takes language models",
             where=Where(path=str(path)),
             hint="compile, run, verify, profile, inspect and debug take it",
         )

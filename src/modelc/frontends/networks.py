@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from modelc.errors import BadInput
-from modelc.frontends.onnx.network import network_files
 from modelc.frontends.torch.spec import CONFIG, is_encoder, is_spec, parse_spec, spec_files
 
 NetworkKind = Literal["onnx", "torch"]
@@ -38,4 +37,6 @@ def network_source_files(path: Path) -> tuple[Path, ...]:
     """
     if network_kind(path) == "torch":
         return spec_files(parse_spec(str(path)))
+    from modelc.frontends.onnx.network import network_files  # takes a second to load
+
     return network_files(path)
