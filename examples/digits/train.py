@@ -2,7 +2,7 @@
 
     python train.py [--epochs N] [--out FOLDER]
 
-Needs torch, scikit-learn, safetensors, onnx and onnxscript; half a minute on two CPU cores. 1 257
+Needs torch, scikit-learn, safetensors, onnx and onnxscript; a minute or two on two CPU cores. 1 257
 images are trained on, 540 are held out (the same ones each time, digits evenly); training images
 are moved, turned and scaled a little, anew each epoch. `calibration.npz` is 128 training images as
 they are, `heldout.npz` the held-out ones as x with their digits as y.
@@ -86,7 +86,7 @@ def right(network: nn.Module, x: Tensor, y: Tensor) -> int:
 
 
 def export(network: Digits, path: Path) -> None:
-    """Write the ONNX file: any batch; batch normalisation stays as it is, for a compiler to fold."""
+    """Write the ONNX file: any batch, and batch normalisation as it is, for a compiler to fold."""
     torch.onnx.export(
         network,
         kwargs=example_inputs(2),

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import onnx_ir as ir
 
-from modelc.ir.network_encodings import ActivationType, is_float
+from modelc.ir.network_encodings import ActivationType, Precision, is_float
 
 _SETTINGS: Final[Mapping[str, frozenset[int]]] = {
     "Clip": frozenset({1, 2}),
@@ -84,9 +84,13 @@ def linear_of(node: ir.Node) -> LinearNode | None:
     return LinearNode(node, weight, axis, bias if _is_bias(bias, node) else None)
 
 
-def type_of_operand(node: ir.Node, index: int, activations: ActivationType) -> ActivationType:
+def type_of_operand(node: ir.Node, index: int, precision: Precision) -> ActivationType:
     """Return the type in which a node takes one of its `data_inputs`."""
-    value = node.inputs[index]
+    value, activations = node.inputs[index], precision.activations
+    if precision.signed_products and activations == "uint16":
+        varies = value is not None and not value.is_initializer()
+        if node.op_type == "MatMul" and index == 1 and varies:
+            return "int16"
     narrow = index in _NARROW.get(node.op_type, frozenset())
     if (
         narrow

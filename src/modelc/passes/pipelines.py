@@ -31,6 +31,7 @@ _NETWORK: Final = (
 _LOWER_NETWORK: Final = (
     "modelc.passes.network.bound_masks:BoundMasks",
     "modelc.passes.network.decompose_operators:DecomposeOperators",
+    "modelc.passes.network.guard_tanh:GuardTanh",
     "modelc.passes.network.reduce_rank:ReduceRank",
     "modelc.passes.network.fold_constants:FoldConstants",
     "modelc.passes.network.remove_no_ops:RemoveNoOps",

@@ -38,8 +38,9 @@ class TensorStatistics:
     histogram: Histogram
 
     @classmethod
-    def of(cls, values: np.ndarray) -> TensorStatistics:
-        """Take in one tensor of one sequence, float32 of any shape, not empty.
+    def of(cls, values: np.ndarray, sampled: int = SAMPLED) -> TensorStatistics:
+        """Take in one tensor of one sequence, float32 of any shape, not empty; `sampled` is how
+        many of its values are counted, about.
 
         Raises:
             ModelcError: it holds NaN.
@@ -50,7 +51,7 @@ class TensorStatistics:
                 "the float model produced NaN while ranges were gathered",
                 hint="check the source's weights and the calibration text",
             )
-        counted = _sample(values)
+        counted = _sample(values, sampled)
         if low <= HIDDEN or high == math.inf:
             shown = _shown(values)
             low = float(values.min(where=shown, initial=math.inf))
@@ -103,9 +104,14 @@ class TensorStatistics:
 
 
 class StatisticsGatherer:
-    """Keeps the statistics of each named tensor; its state can be saved and taken up again."""
+    """Keeps the statistics of each named tensor; its state can be saved and taken up again.
 
-    def __init__(self) -> None:
+    Args:
+        sampled: values of a tensor of one sequence that are counted, about.
+    """
+
+    def __init__(self, sampled: int = SAMPLED) -> None:
+        self._sampled = sampled
         self.tensors: dict[str, TensorStatistics] = {}
         self._seen = 0
 
@@ -123,7 +129,7 @@ class StatisticsGatherer:
         if not np.issubdtype(values.dtype, np.floating) or not values.size:
             return
         try:
-            now = TensorStatistics.of(values)
+            now = TensorStatistics.of(values, self._sampled)
         except ModelcError as error:
             error.where = Where(module=name)
             raise
@@ -194,10 +200,10 @@ def _shown(values: np.ndarray) -> np.ndarray:
     return shown
 
 
-def _sample(values: np.ndarray) -> np.ndarray:
-    """Return about `SAMPLED` of the values, spread over all rows and, as the stride has no factor
+def _sample(values: np.ndarray, sampled: int) -> np.ndarray:
+    """Return about `sampled` of the values, spread over all rows and, as the stride has no factor
     in common with their length, over all columns."""
-    stride = -(-values.size // SAMPLED)
+    stride = -(-values.size // sampled)
     while math.gcd(stride, values.shape[-1] if values.ndim else 1) > 1:
         stride += 1
     return values.reshape(-1)[::stride]

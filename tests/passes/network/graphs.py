@@ -182,6 +182,17 @@ def _masks() -> Case:
     return Case(network(nodes, feeds, "y", constants), feeds)
 
 
+def _tanh() -> Case:
+    feeds = {"x": normal(2, 4)}
+    nodes = [
+        node("MatMul", "x w", "m"),
+        node("Tanh", "m", "a"),
+        node("Relu", "x", "r"),
+        node("Tanh", "r", "b"),
+    ]
+    return Case(network(nodes, feeds, "a b", {"w": 20 * normal(4, 3, seed=1)}), feeds)
+
+
 def _decompose() -> Case:
     feeds = {"x": normal(1, 2, 4, 4)}
     nodes = [
@@ -221,6 +232,7 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "fuse_activations": _activations,
     "bound_masks": _masks,
     "decompose_operators": _decompose,
+    "guard_tanh": _tanh,
     "reduce_rank": _rank,
 }
 """By the name of the pass."""

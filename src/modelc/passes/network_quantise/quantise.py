@@ -100,7 +100,7 @@ class _Writer:
         linear = linear_of(node)
         scope = scope_in(self._graph, module_of(node))
         for index, value in data_inputs(node):
-            operand = type_of_operand(node, index, wanted)
+            operand = type_of_operand(node, index, precision) if precision else wanted
             node.replace_input_with(index, self._version(scope, value, operand))
         if linear and precision and wanted != "float" and precision.weights != "float":
             self._add_weight(scope, linear, wanted)
@@ -142,7 +142,7 @@ class _Writer:
                 continue
             for index, value in data_inputs(node):
                 if value.is_initializer():
-                    wanted = type_of_operand(node, index, precision.activations)
+                    wanted = type_of_operand(node, index, precision)
                     self._own.setdefault(value, wanted)
 
     def _add_output(self, node: ir.Node, value: ir.Value) -> None:

@@ -21,11 +21,15 @@ from modelc.pipeline.network.job import (
 )
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.step import SOURCE, Step
+from modelc.quant.feeds import is_function
+from modelc.targets.find import Target
 from modelc.targets.snapdragon.sdk.find import find_sdk
 
 MACS: Final = {"snapdragon": 2_000_000_000, "cpu": 1 << 50}
 """Multiply-adds that verifying may take: the simulator does about 50 million a second."""
 SAMPLES: Final = 16
+SIGNED_PRODUCTS: Final = 73
+"""The first HTP that is given products of int16; v68 refuses them."""
 LIBRARY_TARGETS: Final = ("aarch64-android", "x86_64-linux-clang")
 
 _STEPS: Final = "modelc.pipeline.network.steps"
@@ -95,6 +99,10 @@ def leading_to(plan: Plan, name: str) -> tuple[Step, ...]:
     return tuple(step for step in plan.steps if step.name in needed)
 
 
+def _arch(target: Target) -> int:
+    return int(target.chipset.htp_arch.removeprefix("v")) if target.chipset else 0
+
+
 def packages(job: NetworkJob) -> list[dict[str, str]]:
     """Return the op packages as plain values, without their paths."""
     return [
@@ -103,6 +111,8 @@ def packages(job: NetworkJob) -> list[dict[str, str]]:
 
 
 def _front(job: NetworkJob) -> list[Step]:
+    # Of FILE.py:FUNCTION the file is known by its contents, the function by its name.
+    function = str(job.source).rpartition(":")[2] if job.kind == "torch" else ""
     dims = {"dims": dict(job.recipe.network.dims)}
     if job.kind == "onnx":
         run = f"{_STEPS}:read_canonical"
@@ -111,7 +121,7 @@ def _front(job: NetworkJob) -> list[Step]:
         Step(
             "export",
             f"{_STEPS}:export_network",
-            options=dims,
+            options={**dims, "function": "" if job.source.is_dir() else function},
             reads=(SOURCE,),
             tools=(*_ONNX, "torch", *(["transformers"] if job.source.is_dir() else [])),
             waits=True,
@@ -129,6 +139,7 @@ def _reference(job: NetworkJob) -> Step:
         options={
             "samples": job.recipe.verify.samples or SAMPLES,
             "random": None if has_data else random,
+            "functions": _functions(job, VERIFY_FEEDS, CALIBRATION_FEEDS),
             "macs": (1 << 60) if job.recipe.verify.samples else MACS[job.target.family],
         },
         inputs=("canonical",),
@@ -153,6 +164,7 @@ def _quantising(job: NetworkJob) -> list[Step]:
         "samples": recipe.calibration.samples,
         "random": asked.random_feeds,
         "equalise": asked.equalise,
+        "functions": _functions(job, CALIBRATION_FEEDS),
     }
     reads = _read(job, CALIBRATION_FEEDS)
     return [
@@ -169,7 +181,12 @@ def _quantising(job: NetworkJob) -> list[Step]:
             f"{_QUANTISE}:quantise_network",
             options={
                 **feeds,
-                "precision": asdict(job.scheme.precision),
+                "precision": {
+                    **asdict(job.scheme.precision),
+                    "signed_products": all(
+                        _arch(target) >= SIGNED_PRODUCTS for target in job.targets
+                    ),
+                },
                 "sensitive_db": job.scheme.sensitive_db,
                 "overrides": dict(recipe.overrides),
                 "observer": recipe.calibration.observer,
@@ -226,6 +243,12 @@ def _library(job: NetworkJob) -> Step:
 
 def _libraries(job: NetworkJob) -> tuple[str, ...]:
     return tuple(f"op_package_{number}" for number in range(len(job.op_packages)))
+
+
+def _functions(job: NetworkJob, *names: str) -> list[str]:
+    """Return the names of the functions that yield feeds; their files count by contents."""
+    places = [str(job.sources[name]) for name in names if name in job.sources]
+    return [place.rpartition(":")[2] for place in places if is_function(place)]
 
 
 def _read(job: NetworkJob, *names: str) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ def read_canonical(context: StepContext) -> None:
     exported = context.inputs.get("export")
     path = exported / GRAPH if exported else context.source
     model = read_network(path, {} if exported else context.options["dims"])
+    _refuse_open_outputs(model)
     write_model(model, context.out / GRAPH)
     facts = {
         "inputs": [_port(value) for value in model.graph.inputs],
@@ -150,6 +151,28 @@ def read_facts(context: StepContext) -> dict[str, Any]:
     """Return what the step `canonical` wrote beside the graph."""
     facts: dict[str, Any] = json.loads((context.inputs["canonical"] / FACTS).read_text())
     return facts
+
+
+def _refuse_open_outputs(model: ir.Model) -> None:
+    """Refuse outputs whose sizes depend on the inputs' numbers: nothing static can give them.
+
+    Raises:
+        BadInput: naming the first, and the operator that it comes from.
+    """
+    from modelc.frontends.onnx.network import unresolved
+    from modelc.ir.provenance import module_of
+
+    open_outputs = [v for v in model.graph.outputs if v.shape is None or not v.shape.is_static()]
+    if not open_outputs:
+        return
+    first = next(iter(unresolved(model)), None)
+    operator, module = (first.op_type, module_of(first)) if first is not None else ("", "")
+    behind = f", behind {operator}" if operator else ""
+    raise BadInput(
+        f"the size of the output {open_outputs[0].name} depends on the inputs' numbers{behind}",
+        where=Where(module=module),
+        hint=f"end the model before {operator or 'what decides it'}, and run the rest on the host",
+    )
 
 
 def _port(value: ir.Value) -> dict[str, Any]:

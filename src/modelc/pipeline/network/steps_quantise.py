@@ -48,8 +48,9 @@ def quantise_network(context: StepContext) -> None:
     """Write the quantised graph: network.onnx; encodings.json, calibration.csv, and precisions.json
     with what differs from the scheme.
 
-    Options: precision (of the scheme, its fields), sensitive_db, overrides, observer, percentile, rounding, boundary,
-    samples and random and equalise (as `calibrate_network`), fp16 (float nodes can run).
+    Options: precision (of the scheme, its fields), sensitive_db, overrides, observer, percentile,
+    rounding, boundary, samples and random and equalise (as `calibrate_network`), fp16 (float nodes
+    can run).
 
     Raises:
         BadInput: an override fits nothing, or float nodes can't run.

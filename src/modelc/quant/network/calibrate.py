@@ -17,6 +17,10 @@ from modelc.reference.network import Feed, NetworkReference
 
 Progress = Callable[[int, str], None]
 
+SAMPLED: Final = 1 << 15
+"""Values of a tensor of one feed that are counted, about: there are many feeds. Counting takes
+longer than inference; extremes are of all values."""
+
 WHOLLY_HIDDEN: Final = 1000.0
 """A row of scores whose largest is so far below the tensor's largest is one that a mask hides
 wholly: nobody reads what softmax makes of it."""
@@ -73,7 +77,7 @@ def gather_network_statistics(
 
 class _Gatherer:
     def __init__(self, model: ir.Model) -> None:
-        self.statistics = StatisticsGatherer()
+        self.statistics = StatisticsGatherer(SAMPLED)
         self.peaks: dict[str, float] = {}
         self.hidden: set[str] = set()
         made = (value for node in model.graph for value in node.outputs)

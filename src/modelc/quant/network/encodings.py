@@ -97,7 +97,7 @@ class _Chooser:
             if precision is None or precision.activations == "float":
                 continue
             for index, value in data_inputs(node):
-                wanted = type_of_operand(node, index, precision.activations)
+                wanted = type_of_operand(node, index, precision)
                 assert wanted != "float"
                 self._types.setdefault(value, wanted)
                 self._add(_Slot(value, wanted))
@@ -168,7 +168,7 @@ class _Chooser:
         steps = (1 << bits) - 1
         chosen = self._observer.choose(found, Grid(steps, self._symmetric(slot)))
         if bits > 8:
-            chosen = chosen.widened(HEADROOM)
+            chosen = _within_clip(value, chosen.widened(HEADROOM))
         if floor is not None and (chosen.low < floor or name in self._seen.hidden):
             return Range(min(floor, chosen.high), chosen.high)
         return chosen
@@ -183,6 +183,22 @@ def moved_by_producer(value: ir.Value) -> bool:
     """Whether a value is what a node made by moving others, which then say its range."""
     node = value.producer()
     return node is not None and bool(moved_by(node))
+
+
+def _within_clip(value: ir.Value, wide: Range) -> Range:
+    """Return a range cut to what a Clip lets through: with 16 bits HTP leaves a Clip behind a
+    convolution to the codes' own ends."""
+    node = value.producer()
+    if node is None or node.op_type != "Clip":
+        return wide
+    low, high = wide.low, wide.high
+    for place, is_low in ((1, True), (2, False)):
+        bound = node.inputs[place] if len(node.inputs) > place else None
+        tensor = ir.convenience.get_const_tensor(bound) if bound is not None else None
+        if tensor is not None and tensor.size == 1:
+            number = float(tensor.numpy().reshape(()))
+            low, high = (max(low, number), high) if is_low else (low, min(high, number))
+    return Range(low, max(low, high))
 
 
 def _constant_range(value: ir.Value, floor: float | None) -> Range:
