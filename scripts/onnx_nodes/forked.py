@@ -16,9 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from modelc.errors import ModelcError, ToolFailed, Where
+from modelc.passes.pipelines import build_pipeline
 from modelc.process import Finished, LogMark, decode_error, encode_error, ending
 
 _FAILED = 70
+_SHARED = (
+    "onnx.reference",
+    "onnxruntime",
+    "onnxruntime_qnn",
+    *(f"modelc.targets.snapdragon.network.{name}_worker" for name in ("compile", "probe", "run")),
+)
+
+
+def import_for_children() -> None:
+    """Import here what would be imported in every child again."""
+    for module in _SHARED:
+        import_module(module)
+    for row in ("network", "htp-network"):
+        build_pipeline(row, {})
 
 
 def in_child(work: Callable[[], Mapping[str, Any]], log: Path, timeout_s: float) -> dict[str, Any]:

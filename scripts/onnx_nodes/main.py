@@ -9,11 +9,11 @@ import tempfile
 import warnings
 from collections import Counter
 from fnmatch import fnmatch
-from importlib import import_module
 from pathlib import Path
 
 from modelc.files import write_atomic
 from onnx_nodes.cases import Case, collect
+from onnx_nodes.forked import import_for_children
 from onnx_nodes.outcome import VERDICTS, Outcome, Verdict
 from onnx_nodes.page import page
 from onnx_nodes.try_case import try_case
@@ -33,8 +33,7 @@ def main() -> None:
     if asked.write and asked.only != "*":
         parser.error("--write needs all cases, so no --only")
     asked.kept.mkdir(parents=True, exist_ok=True)
-    for package in ("onnxruntime", "onnxruntime_qnn"):
-        import_module(package)  # once, for all children
+    import_for_children()
     warnings.simplefilter("ignore")
     cases = [case for case in collect() if fnmatch(case.name, asked.only)]
     outcomes = [_try(case, asked.kept) for case in cases]

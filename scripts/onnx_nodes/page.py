@@ -22,7 +22,8 @@ _MEANINGS: Final[dict[Verdict, str]] = {
     "refused": "by a pass or while the file was read, with a reason and what to do",
     "refused by the provider": "when HTP's compiler was asked, with a reason and what to do",
     "caught": "other numbers than expected; the verification that ends a compile fails",
-    "wrong": "other numbers than expected, and the verification passes",
+    "as the CPU": "other numbers than expected, but those of ONNX Runtime's CPU, the reference",
+    "wrong": "other numbers than expected, and than the CPU's, and the verification passes",
     "crashed": "the compiler or the simulator; the compile ends with an error",
     "not in scope": "no static float32 model has it",
 }
@@ -86,15 +87,15 @@ def _operators(outcomes: Sequence[Outcome]) -> str:
                 _becomes(operator, passed),
             ]
         )
-    head = ["operator", "tests", "as it is", "as others", "constants", "refused", "caught",
+    head = ["operator", "tests", "as it is", "as others", "constants", "refused", "differs",
             "least dB", "becomes"]  # fmt: skip
     return "\n".join(
         (
             "## By operator\n",
-            "*As others*: HTP gets what *becomes* says. *Least dB*: the worst ratio of signal to "
-            "noise of those that passed; none where all is equal, or integers. Tests of an "
-            "operator that is written out by its definition (`..._expanded`) count as the "
-            "operator's.\n",
+            "*As others*: HTP gets what *becomes* says. *Differs*: the numbers are other ones; "
+            "listed below. *Least dB*: the worst ratio of signal to noise of those that passed; "
+            "none where all is equal, or integers. Tests of an operator that is written out by its "
+            "definition (`..._expanded`) count as the operator's.\n",
             _table(head, rows),
         )
     )
@@ -131,6 +132,7 @@ def _differing(outcomes: Sequence[Outcome]) -> str:
     parts = []
     titles: dict[Verdict, str] = {
         "caught": "Caught by verification",
+        "as the CPU": "Other numbers on ONNX Runtime's CPU as well",
         "wrong": "Wrong, and not caught",
         "crashed": "Crashed",
     }

@@ -18,6 +18,7 @@ from modelc.passes.network.read import (
     integer,
     integers,
     is_op,
+    is_static,
     is_used,
     needed,
     sizes_of,
@@ -28,7 +29,7 @@ from modelc.passes.network.read import (
 @dataclass(frozen=True)
 class RemoveNoOps(Pass):
     """Identity, Dropout as it is at inference, casts to the same type, moves that move nothing,
-    sums with 0 and products with 1, sums of one.
+    sums with 0 and products with 1, sums of one; inputs that are empty and so say nothing.
 
     What stands between an input and an output stays as Identity, because both names stay.
     """
@@ -39,11 +40,41 @@ class RemoveNoOps(Pass):
 
     def apply(self, model: ir.Model) -> ir.Model:
         for node in list(model.graph):
+            _leave_out_empty(node)
             same = NO_OPS.get(node.op_type) if node.domain == "" else None
             value = same(node) if same and has_sizes(node) else None
             if value is not None and not any(is_used(node, i) for i in range(1, len(node.outputs))):
                 _forward(model.graph, node, value)
         return model
+
+
+def _leave_out_empty(node: ir.Node) -> None:
+    if is_op(node, "Concat"):
+        _join_what_is_there(node)
+    if is_op(node, "Split"):
+        _split_off_nothing(node)
+    for index in _EMPTY_IS_NONE.get(node.op_type, ()) if node.domain == "" else ():
+        value = input_of(node, index)
+        if is_static(value) and value is not None and 0 in sizes_of(value):
+            node.replace_input_with(index, None)
+
+
+def _join_what_is_there(concat: ir.Node) -> None:
+    """Parts without elements are nothing; HTP has no such tensors."""
+    if not all(map(is_static, (*concat.inputs, *concat.outputs))):
+        return
+    parts = [value for value in concat.inputs if value and 0 not in sizes_of(value)]
+    if 0 < len(parts) < len(concat.inputs):
+        concat.resize_inputs(len(parts))
+        for index, value in enumerate(parts):
+            concat.replace_input_with(index, value)
+
+
+def _split_off_nothing(split: ir.Node) -> None:
+    """Where the first part is the whole, the others have no elements."""
+    first, used = split.outputs[0], any(is_used(split, i) for i in range(1, len(split.outputs)))
+    if not used and is_static(first) and sizes_of(first) == sizes_of(needed(split)):
+        split.resize_outputs(1)
 
 
 def _forward(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
@@ -73,6 +104,13 @@ def _make_identity(node: ir.Node, value: ir.Value) -> None:
     node.replace_input_with(0, value)
     node.resize_outputs(1)
 
+
+_EMPTY_IS_NONE: Final[Mapping[str, tuple[int, ...]]] = {
+    **{f"Reduce{what}": (1,) for what in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min",
+                                          "Prod", "Sum", "SumSquare")},
+    "Resize": (1, 2, 3),
+}  # fmt: skip
+"""Inputs that mean the same when they are empty as when they are left out."""
 
 Same = Callable[[ir.Node], ir.Value | None]
 

@@ -15,7 +15,16 @@ import onnx_ir as ir
 
 from modelc.ir.legality import is_legal
 from modelc.ir.provenance import module_of
-from modelc.passes.network.read import dtype_of, integer, is_static, needed, sizes_of, text
+from modelc.passes.network.read import (
+    constant_of,
+    dtype_of,
+    input_of,
+    integer,
+    is_static,
+    needed,
+    sizes_of,
+    text,
+)
 
 MOST_AXES: Final = 5
 
@@ -50,7 +59,7 @@ def reason_against(node: ir.Node) -> str:
     """Return why HTP doesn't take a node, "" if it does as far as is known. Operators of other
     domains are their users' own."""
     if any(a.type in _GRAPHS for a in node.attributes.values()):
-        return "HTP has no control flow, and what decides here depends on the inputs"
+        return f"HTP has no control flow: {_CONTROL.get(node.op_type, 'it has graphs inside')}"
     if not is_legal(node, "htp-network"):
         return _NAMED.get(node.op_type, "HTP has no such operator")
     if node.domain:
@@ -72,6 +81,12 @@ def reason_against(node: ir.Node) -> str:
 
 
 _GRAPHS: Final = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
+_CONTROL: Final = {
+    "If": "which branch is taken depends on the inputs",
+    "Loop": "how often it runs depends on the inputs, or it was left to the runtime",
+    "Scan": "its steps are not unrolled",
+}
 
 _BYTES: Final = (
     ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.INT4,
@@ -117,6 +132,9 @@ def _grid_sample(node: ir.Node) -> str:
 
 
 def _resize(node: ir.Node) -> str:
+    # The provider takes whatever makes the sizes of the result, and may compute something else.
+    if any(constant_of(input_of(node, index)) is None for index in (2, 3) if input_of(node, index)):
+        return "its scales or sizes are no constants"
     if integer(node, "antialias", 0):
         return "HTP doesn't smooth before it shrinks"
     coordinates = text(node, "coordinate_transformation_mode", "half_pixel")

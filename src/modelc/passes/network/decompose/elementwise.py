@@ -116,10 +116,16 @@ def shrink(s: Sketch, node: ir.Node) -> list[ir.Value]:
 
 
 def mod(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
-    """C's fmod of floats: the rest has the dividend's sign. The provider knows the other one."""
+    """C's fmod: the rest has the dividend's sign. The provider knows the other one, with the
+    divisor's, which differs by the divisor; of integers that is exact."""
     x, y = needed(node), needed(node, 1)
-    if not integer(node, "fmod", 0) or not dtype_of(x).is_floating_point():
+    if not integer(node, "fmod", 0):
         return None
+    if not dtype_of(x).is_floating_point():
+        rest = s.op("Mod", [x, y])
+        opposite = s.op("Xor", [s.compare("Less", x, 0), s.compare("Less", y, 0)])
+        left = s.op("Not", [s.compare("Equal", rest, 0)])
+        return [s.where(s.op("And", [opposite, left]), s.sub(rest, y), rest)]
     size, step = s.op("Abs", [x]), s.op("Abs", [y])
     whole = s.op("Floor", [s.div(size, step)])
     return [s.mul(s.op("Sign", [x]), s.sub(size, s.mul(whole, step)))]

@@ -42,19 +42,45 @@ def gather_elements(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
     return [s.op("GatherElements", [x, front], sizes_of(node.outputs[0]), axis=axis)]
 
 
+MOST_PLACES = 1 << 20
+"""The most elements whose places are written down."""
+
+
 def scatter_elements(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
+    """Indices counted from the front; what is added or multiplied as ScatterND, which has that."""
     x, indices, updates = (needed(node, index) for index in range(3))
     axis = integer(node, "axis", 0) % len(sizes_of(x))
     if _is_counted(indices):
         return None
     front = _from_front(s, indices, sizes_of(x)[axis])
+    reduction = text(node, "reduction", "none")
+    if reduction in ("add", "mul"):
+        places = _places(s, indices if front is None else front, axis)
+        if places is None:
+            return None
+        flat = s.reshape(updates, [math.prod(sizes_of(updates))])
+        return [s.op("ScatterND", [x, places, flat], sizes_of(x), reduction=reduction)]
     if front is None:
         return None
-    reduction = text(node, "reduction", "none")
     result = s.op(
         "ScatterElements", [x, front, updates], sizes_of(x), axis=axis, reduction=reduction
     )
     return [result]
+
+
+def _places(s: Sketch, indices: ir.Value, axis: int) -> ir.Value | None:
+    """Return for each index the whole place [elements, axes] that it names on one axis."""
+    sizes = sizes_of(indices)
+    count = math.prod(sizes)
+    if count > MOST_PLACES:
+        return None
+    own = np.indices(sizes).reshape(len(sizes), count).T.astype(dtype_of(indices).numpy())
+    parts = [s.reshape(indices, [count, 1])]
+    if axis:
+        parts.insert(0, s.constant(own[:, :axis], "before"))
+    if axis + 1 < len(sizes):
+        parts.append(s.constant(own[:, axis + 1 :], "behind"))
+    return s.concat(parts, 1)
 
 
 def _is_counted(indices: ir.Value) -> bool:

@@ -6,7 +6,6 @@ the end (`ceil_mode`) are wrong, and dilated ones refused.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -18,7 +17,7 @@ from modelc.passes.network.read import dtype_of, integer, is_used, needed, sizes
 from modelc.passes.network.sketch import Sketch
 
 MOST_TAPS = 64
-"""The most elements of a window that are taken one by one."""
+"""The most elements of a window, along one axis, that are taken one by one."""
 
 LOWEST = -65504.0  # of half precision; a pad that no maximum takes
 
@@ -59,8 +58,15 @@ def _mean(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value:
 
 def _mean_of_images(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value:
     """A convolution of each channel with equal weights. A Pad before an AveragePool would be put
-    into it again by ONNX Runtime."""
+    into it again by ONNX Runtime. HTP takes strides or dilations: of both, strides come after."""
     batch, channels, *_ = sizes_of(x)
+    if any(axis.stride > 1 for axis in axes) and any(axis.dilation > 1 for axis in axes):
+        value = _mean_of_images(s, x, [axis.at_every_place() for axis in axes])
+        for index, axis in enumerate(axes):
+            if axis.stride > 1:
+                last = (axis.out - 1) * axis.stride + 1
+                value = s.slice(value, 2 + index, 0, last, axis.stride)
+        return value
     kernel = [axis.kernel for axis in axes]
     weights = np.full([channels, 1, *kernel], 1 / math.prod(kernel), dtype_of(x).numpy())
     return s.op(
@@ -81,24 +87,9 @@ def _padded(s: Sketch, x: ir.Value, axes: Sequence[Axis], number: float) -> ir.V
     return s.pad(x, before, after, number)
 
 
-def _taps(s: Sketch, padded: ir.Value, axes: Sequence[Axis]) -> list[ir.Value] | None:
-    """Return one tensor for each element of a window."""
-    if math.prod(axis.kernel for axis in axes) > MOST_TAPS:
-        return None
-    taps = []
-    for offsets in itertools.product(*(range(axis.kernel) for axis in axes)):
-        value = padded
-        for index, (axis, offset) in enumerate(zip(axes, offsets, strict=True)):
-            start = offset * axis.dilation
-            stop = start + (axis.out - 1) * axis.stride + 1
-            value = s.slice(value, 2 + index, start, stop, axis.stride)
-        taps.append(value)
-    return taps
-
-
 def largest(s: Sketch, node: ir.Node) -> list[ir.Value | None] | None:
-    """Dilated windows element by element; those over three axes as two poolings; bytes as floats;
-    a number of windows that is rounded up with explicit pads."""
+    """Dilated windows element by element, axis after axis; those over three axes as two poolings;
+    bytes as floats; a number of windows that is rounded up with explicit pads."""
     if is_used(node, 1):
         return None
     x, axes = needed(node), axes_of(node)
@@ -116,19 +107,30 @@ def largest(s: Sketch, node: ir.Node) -> list[ir.Value | None] | None:
 
 
 def _largest(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value | None:
-    if any(axis.dilation > 1 for axis in axes):
-        taps = _taps(s, _padded(s, x, axes, LOWEST), axes)
-        return None if taps is None else s.op("Max", taps)
+    if any(axis.dilation > 1 and axis.kernel > MOST_TAPS for axis in axes):
+        return None
+    if len(axes) < 3:
+        return _largest_of_images(s, x, axes)
     batch, channels, *_ = sizes_of(x)
-    if len(axes) == 3:
-        deep, *flat = axes
-        value = s.reshape(x, [batch, channels * deep.size, *(axis.size for axis in flat)])
-        value = _max_pool(s, value, flat)
-        places = math.prod(axis.out for axis in flat)
-        value = s.reshape(value, [batch, channels, deep.size, places])
-        value = _max_pool(s, value, [deep, Axis(places, places, 1, 1, 1, 0, 0)])
-        return s.reshape(value, [batch, channels, *(axis.out for axis in axes)])
-    return _max_pool(s, x, axes)
+    deep, *flat = axes
+    value = s.reshape(x, [batch, channels * deep.size, *(axis.size for axis in flat)])
+    value = _largest_of_images(s, value, flat)
+    places = math.prod(axis.out for axis in flat)
+    value = s.reshape(value, [batch, channels, deep.size, places])
+    value = _largest_of_images(s, value, [deep, Axis(places, places, 1, 1, 1, 0, 0)])
+    return s.reshape(value, [batch, channels, *(axis.out for axis in axes)])
+
+
+def _largest_of_images(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value:
+    if all(axis.dilation == 1 for axis in axes):
+        return _max_pool(s, x, axes)
+    value = _padded(s, x, axes, LOWEST)
+    for index, axis in enumerate(axes):
+        reach = (axis.out - 1) * axis.stride + 1
+        starts = [offset * axis.dilation for offset in range(axis.kernel)]
+        taps = [s.slice(value, 2 + index, at, at + reach, axis.stride) for at in starts]
+        value = s.op("Max", taps) if len(taps) > 1 else taps[0]
+    return value
 
 
 def _max_pool(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value:

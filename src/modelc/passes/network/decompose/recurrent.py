@@ -29,18 +29,25 @@ _ACTIVATIONS: Final[Mapping[str, Callable[[Sketch, ir.Value], ir.Value]]] = {
 }
 
 
-def batch_first(s: Sketch, node: ir.Node) -> list[ir.Value | None] | None:
-    """LSTM and GRU whose first axis is the batch: transposed before and after."""
-    if not integer(node, "layout", 0):
-        return None
+def gated(s: Sketch, node: ir.Node) -> list[ir.Value | None] | None:
+    """LSTM and GRU whose first axis is the batch: transposed before and after. Lengths of sequences
+    that are the whole ones go."""
     inputs = list(node.inputs)
-    inputs[0] = s.transpose(needed(node), [1, 0, 2])
-    for index in (5, 6) if node.op_type == "LSTM" else (5,):
-        value = input_of(node, index)
-        if value is not None:
-            inputs[index] = s.transpose(value, [1, 0, 2])
+    lengths = input_of(node, 4)
+    whole = lengths is not None and not _has_lengths(node)
+    if whole:
+        inputs[4] = None
+    batch_first = bool(integer(node, "layout", 0))
+    if not batch_first and not whole:
+        return None
+    if batch_first:
+        inputs[0] = s.transpose(needed(node), [1, 0, 2])
+        for index in (5, 6) if node.op_type == "LSTM" else (5,):
+            value = input_of(node, index)
+            if value is not None:
+                inputs[index] = s.transpose(value, [1, 0, 2])
     attributes = {name: a.value for name, a in node.attributes.items() if name != "layout"}
-    turned = [(2, 0, 1, 3), *[(1, 0, 2)] * 2]
+    turned = [(2, 0, 1, 3), *[(1, 0, 2)] * 2] if batch_first else [(0, 1, 2, 3), *[(0, 1, 2)] * 2]
     outputs: list[tuple[str, list[int], ir.DataType]] = []
     for value, perm in zip(node.outputs, turned, strict=False):
         sizes = sizes_of(value) if value.name else ()
@@ -53,6 +60,14 @@ def batch_first(s: Sketch, node: ir.Node) -> list[ir.Value | None] | None:
     ]
 
 
+def _has_lengths(node: ir.Node) -> bool:
+    """Whether sequences have lengths of their own, or may have."""
+    lengths = input_of(node, 4)
+    steps = sizes_of(needed(node))[1 if integer(node, "layout", 0) else 0]
+    known = constant_of(lengths)
+    return lengths is not None and (known is None or bool((known != steps).any()))
+
+
 def simple(s: Sketch, node: ir.Node) -> list[ir.Value | None] | None:
     """RNN, step by step: h = f(x W^T + h R^T + b). All steps' x W^T are one product."""
     x, weight, recurrence = needed(node), needed(node, 1), needed(node, 2)
@@ -60,13 +75,10 @@ def simple(s: Sketch, node: ir.Node) -> list[ir.Value | None] | None:
     if batch_first:
         x = s.transpose(x, [1, 0, 2])
     steps, batch, _ = sizes_of(x)
-    lengths = input_of(node, 4)
-    full = constant_of(lengths)
-    varied = lengths is not None and (full is None or bool((full != steps).any()))
     directions = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
     turned = directions[text(node, "direction", "forward")]
     names = node.attributes.get_strings("activations", ("Tanh",) * len(turned))
-    if varied or steps > MOST_STEPS or any(str(n) not in _ACTIVATIONS for n in names):
+    if _has_lengths(node) or steps > MOST_STEPS or any(str(n) not in _ACTIVATIONS for n in names):
         return None
     if "clip" in node.attributes:
         return None

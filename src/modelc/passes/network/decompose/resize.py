@@ -33,7 +33,7 @@ def resize(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
     """
     x, mode = needed(node), text(node, "mode", "nearest")
     scales = _scales(node)
-    if scales is None or integer(node, "antialias", 0):
+    if scales is None:
         return None
     sizes, outs = sizes_of(x), sizes_of(node.outputs[0])
     places = [_places(node, *axis) for axis in zip(scales, sizes, outs, strict=True)]
@@ -47,7 +47,7 @@ def resize(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
     if not dtype_of(x).is_floating_point() or _is_taken(node, scales):
         return None
     for axis, (size, out) in enumerate(zip(sizes, outs, strict=True)):
-        weights = _weights(node, known[axis], size)
+        weights = _weights(node, known[axis], size, scales[axis])
         if out != size or not np.array_equal(weights, np.eye(size)):
             x = _apply(s, x, weights.astype(dtype_of(x).numpy()), axis)
     return [x]
@@ -99,7 +99,8 @@ def _is_taken(node: ir.Node, scales: list[float]) -> bool:
     """Whether HTP takes this linear or cubic one, and computes it right."""
     known: tuple[str, ...] = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
     coordinates = text(node, "coordinate_transformation_mode", "half_pixel")
-    usual = not integer(node, "exclude_outside", 0) and (
+    special = integer(node, "exclude_outside", 0) or integer(node, "antialias", 0)
+    usual = not special and (
         text(node, "mode", "nearest") == "linear" or real(node, "cubic_coeff_a", -0.75) == -0.75
     )
     if coordinates == "pytorch_half_pixel" and min(sizes_of(node.outputs[0])[2:], default=1) == 1:
@@ -180,20 +181,23 @@ def _round(node: ir.Node, places: np.ndarray) -> np.ndarray:
     return np.asarray(np.floor(places + 0.5) if up else np.ceil(places - 0.5))
 
 
-def _weights(node: ir.Node, places: np.ndarray, size: int) -> np.ndarray:
-    """Return float64 [out, in]: how much of each input is in each output."""
+def _weights(node: ir.Node, places: np.ndarray, size: int, scale: float) -> np.ndarray:
+    """Return float64 [out, in]: how much of each input is in each output. What is smoothed before
+    it shrinks has a kernel as much wider as the image gets smaller."""
     cubic = text(node, "mode", "nearest") == "cubic"
     exclude = bool(integer(node, "exclude_outside", 0))
-    reach = 2 if cubic else 1
+    width = max(1.0, 1 / scale) if integer(node, "antialias", 0) else 1.0
+    reach = (2 if cubic else 1) * width
     weights = np.zeros((len(places), size))
     for row, place in enumerate(places):
-        near = np.arange(math.floor(place) - reach, math.floor(place) + reach + 2)
-        distance = np.abs(near - place)
+        near = np.arange(math.floor(place - reach), math.ceil(place + reach) + 1)
+        distance = np.abs(near - place) / width
         share = _cubic(distance, real(node, "cubic_coeff_a", -0.75)) if cubic else (
             np.maximum(0, 1 - distance)
         )  # fmt: skip
         if exclude:
             share = np.where((near >= 0) & (near < size), share, 0)
+        if exclude or width > 1:
             share = share / share.sum()
         np.add.at(weights[row], near.clip(0, size - 1), share)
     return weights

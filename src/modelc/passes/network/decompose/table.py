@@ -72,7 +72,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "Equal": Row(integers.equal, "no bools"),
     "Erf": Row(elementwise.erf, "taken only within a GELU"),
     "EyeLike": Row(shaping.eye_like, _REFUSED),
-    "GRU": Row(recurrent.batch_first, "the batch can't be the first axis"),
+    "GRU": Row(recurrent.gated, "the batch can't be the first axis; no lengths"),
     "GatherElements": Row(indexing.gather_elements, f"{_WRONG}: negative indices"),
     "GatherND": Row(indexing.gather_nd, "no batch axes, no bools"),
     "Gemm": Row(matrices.gemm, "no factors"),
@@ -80,7 +80,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "GroupNormalization": Row(norms.group_norm, "no kernel of its own"),
     "Hardmax": Row(elementwise.hardmax, _REFUSED),
     "InstanceNormalization": Row(norms.instance_norm, "some forms crash the simulator"),
-    "LSTM": Row(recurrent.batch_first, "the batch can't be the first axis"),
+    "LSTM": Row(recurrent.gated, "the batch can't be the first axis; no lengths"),
     "LayerNormalization": Row(
         norms.layer_norm, f"{_WRONG}: four axes; no other axis than the last"
     ),
@@ -112,7 +112,9 @@ TABLE: Final[Mapping[str, Row]] = {
     "Resize": Row(resize.resize, f"{_WRONG}: nearest neighbours, shrinking; others refused"),
     "ReverseSequence": Row(shaping.reverse_sequence, _REFUSED),
     "RotaryEmbedding": Row(attention.rotary, "computed wrongly"),
-    "ScatterElements": Row(indexing.scatter_elements, f"{_WRONG}: negative indices"),
+    "ScatterElements": Row(
+        indexing.scatter_elements, f"{_WRONG}: negative indices; neither add nor mul"
+    ),
     "Shrink": Row(elementwise.shrink, _REFUSED),
     "Sign": Row(integers.sign, "no integers"),
     "Sinh": Row(elementwise.sinh, _REFUSED),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -36,6 +36,11 @@ class Axis:
     @property
     def missing(self) -> int:
         return max(0, (self.out - 1) * self.stride + self.extent - self.size - self.before)
+
+    def at_every_place(self) -> Axis:
+        """Return the same with a window at every place where one fits."""
+        places = self.before + self.size + self.missing - self.extent + 1
+        return replace(self, out=places, stride=1)
 
     def counts(self, include_pads: bool) -> np.ndarray:
         """Return int64 [out]: how many elements of each window count, with pads or without."""
