@@ -48,23 +48,32 @@ def widen_sensitive(
     seen: NetworkStatistics,
     least_db: float,
 ) -> dict[str, Precision]:
-    """Return the nodes that should have 16 bits instead of 8, with their new precisions.
+    """Return the nodes that should have 16 bits instead of 8, with their new precisions; with a
+    Softmax also what makes its scores: of 8-bit ones HTP's Softmax has 8 dB.
 
     Args:
         nodes: those that may be changed, by name.
         least_db: what the middle of each of their results must have in 8 bits.
     """
-    widened = {}
+    widened: dict[str, Precision] = {}
     for node in model.graph:
-        precision = nodes.get(str(node.name))
-        if precision is None or precision.activations not in _WIDER:
-            continue
         results = (seen.tensors.get(str((cut_of(v) or v).name)) for v in node.outputs)
         if any(result is not None and middle_db(result) < least_db for result in results):
-            widened[str(node.name)] = wider(precision)
+            _widen(node, nodes, widened)
+    for node in model.graph:
+        if node.op_type == "Softmax" and str(node.name) in widened and node.inputs[0] is not None:
+            _widen(node.inputs[0].producer(), nodes, widened)
     return widened
 
 
 def wider(precision: Precision) -> Precision:
     """Return a precision of 8 bits with 16."""
     return replace(precision, activations=_WIDER[precision.activations])
+
+
+def _widen(
+    node: ir.Node | None, nodes: Mapping[str, Precision], widened: dict[str, Precision]
+) -> None:
+    precision = nodes.get(str(node.name)) if node is not None else None
+    if node is not None and precision is not None and precision.activations in _WIDER:
+        widened[str(node.name)] = wider(precision)
