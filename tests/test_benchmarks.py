@@ -19,6 +19,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
     *("cpu_generate", "compile_cost", "calibration_cost", "gptq_cost", "startup"),
     *("snapdragon_tiny", "snapdragon_compile", "quality", "card_export"),
+    *("context_cache", "networks"),
 )
 
 

@@ -34,7 +34,7 @@ class Sentence(torch.nn.Module):
         states = self.bert(input_ids, attention_mask).last_hidden_state
         shown = attention_mask[:, :, None].to(states.dtype)
         mean = (states * shown).sum(1) / shown.sum(1)
-        return {{"sentence": torch.nn.functional.normalize(mean)}}
+        return {{"embedding": torch.nn.functional.normalize(mean)}}
 
 
 def build():
@@ -157,7 +157,7 @@ def test_function(
     feeds = [
         {row["name"]: feed[row["name"]] for row in bundle.inputs} for feed in sentences[SENTENCES:]
     ]
-    found = np.concatenate([outputs["sentence"] for outputs in bundle.run(feeds)])
+    found = np.concatenate([outputs["embedding"] for outputs in bundle.run(feeds)])
     np.testing.assert_allclose(found, embeddings, atol=1e-5)
 
 

@@ -29,7 +29,7 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
         where = Where(path=f"{file}:{source['function']}")
     names = _result_names(example, where)
     _export(example, names, output, where)
-    _tidy(output)
+    _tidy(output, names)
     return {"outputs": names}
 
 
@@ -69,7 +69,7 @@ def _export(example: Example, names: list[str], output: Path, where: Where) -> N
             () if program else example.arguments,
             output,
             kwargs=None if program else dict(example.keywords),
-            output_names=names,
+            output_names=[_placeholder(place) for place in range(len(names))],
             opset_version=OPSET,
             dynamo=True,
             external_data=True,
@@ -91,11 +91,45 @@ def _export(example: Example, names: list[str], output: Path, where: Where) -> N
         ) from error
 
 
-def _tidy(output: Path) -> None:
-    """Drop what names files of this machine, so that the same model gives the same file."""
+def _placeholder(place: int) -> str:
+    """The exporter would call an output as a value inside is called already."""
+    return f"modelc.output.{place}"
+
+
+def _rename_outputs(graph: Any, names: list[str]) -> None:
+    """Give the outputs their names; values inside that have one of them get out of the way.
+
+    Raises:
+        BadInput: an input has one of them.
+    """
+    if shared := {value.name for value in graph.input} & set(names):
+        raise BadInput(
+            f"an input and an output are both called {min(shared)}",
+            hint="give the output another name",
+        )
+    new = {name: f"{name}.inner" for name in names}
+    new |= {_placeholder(place): name for place, name in enumerate(names)}
+    _rename(graph, new)
+
+
+def _rename(graph: Any, new: dict[str, str]) -> None:
+    for value in (*graph.output, *graph.value_info, *graph.initializer):
+        value.name = new.get(value.name, value.name)
+    for node in graph.node:
+        for side in (node.input, node.output):
+            side[:] = [new.get(name, name) for name in side]
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _rename(inner, new)
+
+
+def _tidy(output: Path, names: list[str]) -> None:
+    """Name the outputs, and drop what names files of this machine, so that the same model gives the
+    same file."""
     import onnx
 
     proto = onnx.load(str(output), load_external_data=False)
+    _rename_outputs(proto.graph, names)
     holders: list[Any] = [proto, proto.graph, *proto.graph.node, *proto.graph.input]
     holders += [*proto.graph.output, *proto.graph.value_info, *proto.graph.initializer]
     for holder in holders:
