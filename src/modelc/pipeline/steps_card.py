@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from modelc.errors import BadInput, Where
 from modelc.pipeline.step import StepContext
+
+if TYPE_CHECKING:
+    from modelc.targets.qaic.prepared import Prepared
 
 CHUNK_BYTES: Final = 10 << 30
 """Of the files of weights, as the card's own exporter cuts them."""
@@ -58,11 +63,13 @@ def prepare_card(context: StepContext) -> None:
 
 def compile_card(context: StepContext) -> None:
     """Run the vendor's compiler on what was prepared, if it was verified: qpc/, qpc.json."""
-    import shutil
-
     from modelc.pipeline.steps import VERIFICATION
-    from modelc.targets.qaic.prepared import BINARY_DIR, compile_prepared, read_prepared
-    from modelc.targets.qaic.prepared import find_toolchain as find
+    from modelc.targets.qaic.prepared import (
+        BINARY_DIR,
+        compile_prepared,
+        find_toolchain,
+        read_prepared,
+    )
     from modelc.targets.qaic.record import RECORD
 
     verification = json.loads((context.inputs["verify"] / VERIFICATION).read_text())
@@ -75,12 +82,12 @@ def compile_card(context: StepContext) -> None:
             if path.is_file():
                 _link(path, context.scratch / path.name)
     context.log(f"{prepared.commands[0][0]} runs, which may take hours")
-    compile_prepared(context.scratch, prepared, find(prepared, os.environ))
+    compile_prepared(context.scratch, prepared, find_toolchain(prepared, os.environ))
     shutil.move(context.scratch / BINARY_DIR, context.out / BINARY_DIR)
     shutil.move(context.scratch / RECORD, context.out / RECORD)
 
 
-def _prepared(context: StepContext, model: Path) -> Any:
+def _prepared(context: StepContext, model: Path) -> Prepared:
     """Plan with paths inside of the folder."""
     from modelc.targets.qaic import qpc
     from modelc.targets.qaic.options import read_options
@@ -98,8 +105,7 @@ def _prepared(context: StepContext, model: Path) -> Any:
         return Prepared("qnn", "", made.argv, made.files, {**given, "qnn_config": dict(config)})
     names = {option: path.name for option, path in paths.items()}
     given |= names
-    source = read_source(model, "")
-    source = type(source)(MODEL, source.states, source.inputs)
+    source = replace(read_source(model, ""), onnx=MODEL)
     planned = qpc.plan_of(source, "", options["sdk_version"], read_options(given), given)
     program = planned.argv[0].replace(qpc.SDK, SDK)
     files = planned.files | {path.name: _text(path) for path in paths.values()}
