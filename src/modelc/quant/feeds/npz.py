@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,18 @@ from modelc.quant.feeds.inputs import Feed, InputSpec, fit_feed
 
 MAX_BYTES: Final = 8 << 30
 """Of all arrays unpacked; they are in memory together."""
+
+# What zipfile and NumPy raise for damaged files: cut off, bad sums, a compression or encryption
+# that isn't known, headers that aren't arrays' or claim more than there is memory for.
+_DAMAGED: Final = (
+    OSError,
+    EOFError,
+    ValueError,
+    MemoryError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def fits(path: Path, start: bytes) -> bool:
@@ -57,9 +70,7 @@ def _arrays(path: Path, specs: Sequence[InputSpec]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as saved:
             found = {spec.name: saved[spec.name] for spec in specs if spec.name in saved.files}
             names = list(saved.files)
-    except (OSError, EOFError, ValueError, MemoryError, NotImplementedError) as error:
-        raise BadInput(f"not a .npz file: {error}", where=where) from error
-    except (zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except _DAMAGED as error:
         raise BadInput(f"not a .npz file: {error}", where=where) from error
     if missing := [spec.name for spec in specs if spec.name not in found]:
         raise BadInput(

@@ -7,7 +7,7 @@ the end (`ceil_mode`) are wrong, and dilated ones refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -20,6 +20,8 @@ MOST_TAPS = 64
 """The most elements of a window, along one axis, that are taken one by one."""
 
 LOWEST = -65504.0  # of half precision; a pad that no maximum takes
+
+OfImages = Callable[[Sketch, ir.Value, Sequence[Axis]], ir.Value]
 
 
 def average(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
@@ -42,17 +44,22 @@ def average(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
 
 
 def _mean(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value:
-    """Return the mean of each window, pads being zeros that count. HTP has no convolution of three
-    axes with a group for each channel: that mean is taken in two steps."""
+    """Return the mean of each window, pads being zeros that count."""
+    return _in_two_steps(s, x, axes, _mean_of_images)
+
+
+def _in_two_steps(s: Sketch, x: ir.Value, axes: Sequence[Axis], of_images: OfImages) -> ir.Value:
+    """Pool windows over three axes as two poolings of images; those over fewer as they are. HTP has
+    neither a pooling nor a convolution of three axes with a group for each channel."""
     if len(axes) < 3:
-        return _mean_of_images(s, x, axes)
+        return of_images(s, x, axes)
     batch, channels, *_ = sizes_of(x)
     deep, *flat = axes
     value = s.reshape(x, [batch, channels * deep.size, *(axis.size for axis in flat)])
-    value = _mean_of_images(s, value, flat)
+    value = of_images(s, value, flat)
     places = math.prod(axis.out for axis in flat)
     value = s.reshape(value, [batch, channels, deep.size, places])
-    value = _mean_of_images(s, value, [deep, Axis(places, places, 1, 1, 1, 0, 0)])
+    value = of_images(s, value, [deep, Axis(places, places, 1, 1, 1, 0, 0)])
     return s.reshape(value, [batch, channels, *(axis.out for axis in axes)])
 
 
@@ -109,16 +116,7 @@ def largest(s: Sketch, node: ir.Node) -> list[ir.Value | None] | None:
 def _largest(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value | None:
     if any(axis.dilation > 1 and axis.kernel > MOST_TAPS for axis in axes):
         return None
-    if len(axes) < 3:
-        return _largest_of_images(s, x, axes)
-    batch, channels, *_ = sizes_of(x)
-    deep, *flat = axes
-    value = s.reshape(x, [batch, channels * deep.size, *(axis.size for axis in flat)])
-    value = _largest_of_images(s, value, flat)
-    places = math.prod(axis.out for axis in flat)
-    value = s.reshape(value, [batch, channels, deep.size, places])
-    value = _largest_of_images(s, value, [deep, Axis(places, places, 1, 1, 1, 0, 0)])
-    return s.reshape(value, [batch, channels, *(axis.out for axis in axes)])
+    return _in_two_steps(s, x, axes, _largest_of_images)
 
 
 def _largest_of_images(s: Sketch, x: ir.Value, axes: Sequence[Axis]) -> ir.Value:
