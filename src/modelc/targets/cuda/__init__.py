@@ -1,0 +1,1 @@
+"""CUDA: a launch plan over Triton kernels that were compiled ahead of time."""

@@ -1,0 +1,73 @@
+"""Compiles kernels ahead of time: cubins, and what launching them takes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from modelc.errors import Missing, Where
+from modelc.process import run_worker
+from modelc.targets.cuda.variant import Variant
+
+ARCHES: Final = (80, 89, 90, 100)
+"""Compute capabilities that kernels are compiled for."""
+
+_SECONDS: Final = 120.0  # of one kernel, at most
+
+
+@dataclass(frozen=True)
+class Cubin:
+    """A compiled variant.
+
+    Attributes:
+        entry: name of the function in it.
+        warps: of 32 threads, in a block.
+        shared: bytes of dynamic shared memory.
+        scratch: bytes of global scratch that a block wants.
+    """
+
+    path: Path
+    entry: str
+    warps: int
+    shared: int
+    scratch: int
+
+
+def compile_variants(
+    variants: Sequence[Variant], arch: int, folder: Path, *, workdir: Path
+) -> dict[str, Cubin]:
+    """Compile variants for one architecture into `folder`, in a child process.
+
+    Returns the cubins by the variants' keys. The same variants give the same bytes.
+
+    Raises:
+        Missing: Triton isn't installed.
+        ToolFailed: the compiler failed; its words are in the message.
+    """
+    check_triton()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="triton-", dir=workdir) as cache:
+        reply = run_worker(
+            "modelc.targets.cuda.aot_worker",
+            {
+                "variants": [variant.document() for variant in variants],
+                "arch": arch,
+                "folder": str(folder.resolve()),
+                "cache": cache,
+            },
+            workdir=workdir,
+            timeout_s=_SECONDS * max(len(variants), 1),
+            where=Where(step="kernels", graph=f"sm{arch}"),
+        )
+    return {key: Cubin(folder / f"{key}.cubin", **facts) for key, facts in reply["facts"].items()}
+
+
+def check_triton() -> None:
+    """Raise Missing if Triton, which compiles kernels, is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec("triton") is None:
+        raise Missing("Triton is not installed", hint="pip install 'modelc[cuda]'")

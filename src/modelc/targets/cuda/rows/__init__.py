@@ -1,0 +1,1 @@
+"""The rows of the kernel table, by what the kernels are for."""
