@@ -22,11 +22,13 @@ are wanted, width of the block table."""
 
 @dataclass(frozen=True)
 class Extent:
-    """times * ceil(symbol / per): a side of a grid or of a tensor; without a symbol `times`."""
+    """times * ceil(symbol / per) + plus: a side of a grid or of a tensor; without a symbol
+    `times` + `plus`."""
 
     times: int = 1
     symbol: str = ""
     per: int = 1
+    plus: int = 0
 
     def of(self, sizes: Mapping[str, int]) -> int:
         """Return the number that it is for these sizes.
@@ -35,8 +37,8 @@ class Extent:
             KeyError: its symbol is not among them.
         """
         if not self.symbol:
-            return self.times
-        return self.times * -(-sizes[self.symbol] // self.per)
+            return self.times + self.plus
+        return self.times * -(-sizes[self.symbol] // self.per) + self.plus
 
 
 Grid = tuple[Extent, Extent, Extent]
