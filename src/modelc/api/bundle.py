@@ -97,7 +97,12 @@ class Bundle:
         Raises:
             Missing: it can't run on this machine.
         """
-        settings = {**self.manifest.settings, "threads": self._threads, "adapter": self._adapter}
+        settings = {
+            **self.manifest.settings,
+            "threads": self._threads,
+            "adapter": self._adapter,
+            "engine": self._engine,
+        }
         files = files_to_run(self.path, self.manifest, self._engine)
         return open_runtime(self.manifest.runtime, files, settings)
 

@@ -12,7 +12,7 @@ import typer
 from modelc.cli import options
 from modelc.cli.evaluations import show_evaluation, show_tensors
 from modelc.cli.render import print_json
-from modelc.cli.takes_recipe import NETWORK, QAIC, RecipeOptions, takes_recipe
+from modelc.cli.takes_recipe import CUDA, NETWORK, QAIC, RecipeOptions, takes_recipe
 
 if TYPE_CHECKING:
     from modelc.pipeline.recipe import Recipe
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Options that only compiling has a use for.
 ONLY_COMPILED: Final = (
     "ar", "splits", "attention", "format", "toolchain", "memory_limit", "verify_text", "keep_twins",
-    *NETWORK, *QAIC,
+    *NETWORK, *QAIC, *CUDA,
 )  # fmt: skip
 
 BundleOrSource = Annotated[

@@ -18,7 +18,9 @@ Source = Annotated[
 BundlePath = Annotated[Path, typer.Argument(help="A bundle that `modelc compile` made.")]
 Target = Annotated[
     str | None,
-    typer.Option("--target", "-t", help="cpu, a chipset or a card (see `modelc targets`)."),
+    typer.Option(
+        "--target", "-t", help="cpu, a chipset, a card or cuda:sm90 (see `modelc targets`)."
+    ),
 ]
 Quant = Annotated[
     str | None,
@@ -116,6 +118,9 @@ RecipeFile = Annotated[
 ]
 Engine = Annotated[
     str,
-    typer.Option(help="auto, or onnx: run the ONNX of a bundle for Cloud AI 100 on this machine."),
+    typer.Option(
+        help="auto; Cloud AI 100: onnx runs the bundle's ONNX on this machine; CUDA: cuda, "
+        "reference (its operators on the CPU) or interpreter (its kernels on the CPU, slowly)."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

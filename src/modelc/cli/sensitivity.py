@@ -6,13 +6,14 @@ import typer
 
 from modelc.cli import options
 from modelc.cli.render import megabytes, print_json, print_table
-from modelc.cli.takes_recipe import NETWORK, QAIC, RecipeOptions, takes_recipe
+from modelc.cli.takes_recipe import CUDA, NETWORK, QAIC, RecipeOptions, takes_recipe
 
 _OF_NO_USE = (
     *("quant", "budget", "algorithms", "algorithm_option", "encodings", "verify_text"),
     *("keep_twins", "ar", "splits", "attention", "kv_bits", "memory_limit", "gguf", "toolchain"),
     *NETWORK,
     *QAIC,
+    *CUDA,
 )
 
 

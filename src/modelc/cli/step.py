@@ -9,12 +9,12 @@ import typer
 
 from modelc.cli import options
 from modelc.cli.render import print_json
-from modelc.cli.takes_recipe import CALIBRATION, NETWORK, QAIC, RecipeOptions, takes_recipe
+from modelc.cli.takes_recipe import CALIBRATION, CUDA, NETWORK, QAIC, RecipeOptions, takes_recipe
 
 # What a step on files makes is no bundle; its encodings are of graphs as well.
 _WITHOUT: Final = (
     *("encodings", "format", "toolchain", "gguf"),
-    *(*CALIBRATION, "verify_text", "keep_twins", *NETWORK, *QAIC),
+    *(*CALIBRATION, "verify_text", "keep_twins", *NETWORK, *QAIC, *CUDA),
 )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from modelc.cli import network_options, options, qaic_options
+from modelc.cli import cuda_options, network_options, options, qaic_options
 
 if TYPE_CHECKING:
     from modelc.pipeline.recipe import Recipe
@@ -46,11 +46,13 @@ OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
         "keep_twins": options.KeepTwins,
         **network_options.OPTIONS,
         **qaic_options.OPTIONS,
+        **cuda_options.OPTIONS,
     }
 )
 CALIBRATION: Final = tuple(name for name in OPTIONS if name.startswith("calibration_"))
 NETWORK: Final = tuple(network_options.OPTIONS)
 QAIC: Final = tuple(qaic_options.OPTIONS)
+CUDA: Final = tuple(cuda_options.OPTIONS)
 _FLAGS: Final = ("keep_twins", *network_options.FLAGS, *qaic_options.FLAGS)
 # Where a recipe calls it otherwise.
 _NAMES: Final = {
@@ -58,6 +60,7 @@ _NAMES: Final = {
     "algorithm_option": "algorithm_options",
     **network_options.NAMES,
     **qaic_options.NAMES,
+    **cuda_options.NAMES,
 }
 
 

@@ -12,7 +12,7 @@ from modelc.ir.provenance import module_of
 
 Stage = Literal[
     "canonical", "expanded", "simulated", "cpu", "htp", "htp-quantised", "htp-plain", "qaic",
-    "network", "htp-network", "htp-network-quantised",
+    "network", "htp-network", "htp-network-quantised", "cuda",
 ]  # fmt: skip
 
 _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "Tanh", "Sigmoid", "Gelu", "Cast"}
@@ -46,6 +46,13 @@ _HTP_NETWORK = {
     "Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "TopK", "Transpose",
     "Unsqueeze", "Where", "Xor",
 }  # fmt: skip
+
+_CUDA = frozenset(
+    {
+        "AddRmsNorm", "Embed", "Fp8Linear", "Gated", "Int4Linear", "Linear", "PagedAttention",
+        "RmsNorm", "RopeWrite", "SelectRows", "Softcap",
+    }
+)  # fmt: skip
 
 
 class _Everything(frozenset[str]):
@@ -87,6 +94,7 @@ LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
         ),
         "com.qti.aisw.onnx": frozenset({"CustomRMSNorm"}),
     },
+    "cuda": {"": frozenset(_BASE | _COMPOSITE), "modelc.cuda": _CUDA},
     "network": {"": _Everything(), ANY_DOMAIN: _Everything()},
     "htp-network": {"": frozenset(_HTP_NETWORK), ANY_DOMAIN: _Everything()},
     "htp-network-quantised": {

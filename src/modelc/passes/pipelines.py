@@ -28,6 +28,26 @@ _NETWORK: Final = (
     "modelc.passes.network.remove_dead_code:RemoveDeadCode",
 )
 
+_CUDA: Final = "modelc.passes.cuda"
+# What CUDA's kernels can't do without; more fusing at each level of --opt.
+_CUDA_START: Final = (
+    f"{_CUDA}.fuse_attention:FuseAttention",
+    f"{_CUDA}.fuse_embedding:FuseEmbedding",
+    f"{_CUDA}.fuse_softcap:FuseSoftcap",
+    f"{_CUDA}.select_rows:SelectRows",
+)
+_CUDA_MERGED: Final = (
+    *_CUDA_START,
+    f"{_CUDA}.fuse_gates:FuseGates",
+    f"{_CUDA}.merge_linears:MergeLinears",
+)
+_CUDA_PACKED: Final = (f"{_CUDA}.fuse_norms:FuseNorms", f"{_CUDA}.pack_linears:PackLinears")
+_CUDA_FUSED: Final = (
+    *_CUDA_MERGED,
+    *_CUDA_PACKED,
+    f"{_CUDA}.fuse_epilogues:FuseEpilogues",
+)
+
 _LOWER_NETWORK: Final = (
     "modelc.passes.network.bound_masks:BoundMasks",
     "modelc.passes.network.decompose_operators:DecomposeOperators",
@@ -72,6 +92,11 @@ PIPELINES: Final[Mapping[str, tuple[str, ...]]] = {
         "modelc.passes.qaic.sampling:SampleOnCard",
         "modelc.passes.qaic.clip:ClipToHalf",
     ),
+    # CUDA, by --opt.
+    "cuda-0": (*_CUDA_START, *_CUDA_PACKED),
+    "cuda-1": (*_CUDA_MERGED, *_CUDA_PACKED),
+    "cuda-2": _CUDA_FUSED,
+    "cuda-3": _CUDA_FUSED,
     # A network, for whatever target. Relu and Clip stay behind their Conv and Gemm: QNN has no
     # operator for the two, the provider passes both on. Attention stays products and Softmax, which
     # quantised graphs need ranges of.

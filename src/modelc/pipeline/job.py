@@ -12,6 +12,7 @@ from modelc.errors import BadInput
 from modelc.frontends import detect
 from modelc.frontends.huggingface.source import stored_codes
 from modelc.ir.packing.kinds import KINDS
+from modelc.ir.stored import StoredMatrix
 from modelc.pipeline.card_files import card_sources
 from modelc.pipeline.recipe import AUTO, Recipe
 from modelc.pipeline.recipe_sections import Calibration, Section
@@ -28,11 +29,12 @@ _ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
     "gguf": ("cpu",),
     "toolchain": ("snapdragon", "qaic"),
     "qaic": ("qaic",),
+    "cuda": ("cuda",),
+    "kv_bits": ("snapdragon", "cuda"),
     "network": (),
     **dict.fromkeys(
         (
-            "ar", "attention", "encodings", "format", "keep_twins", "kv_bits",
-            "memory_limit", "splits",
+            "ar", "attention", "encodings", "format", "keep_twins", "memory_limit", "splits",
         ),
         ("snapdragon",),
     ),
@@ -74,7 +76,7 @@ def make_job(source: Path, recipe: Recipe, *, searched: bool = False) -> Job:
     kind = detect(source)
     _refuse_search(recipe)
     target = find_target(recipe.target)
-    recipe = _with_own_algorithms(recipe)
+    recipe = _with_own_algorithms(recipe, stored_codes(source) if kind == "huggingface" else {})
     scheme = find_scheme(recipe.quant or _default(source, kind, target), target.family)
     target.check_scheme(scheme.name)
     _refuse_useless(recipe, target)
@@ -124,10 +126,11 @@ def _default(source: Path, kind: str, target: Target) -> str:
     return kept or default_scheme(target.family, kind)
 
 
-def _with_own_algorithms(recipe: Recipe) -> Recipe:
-    """Return the recipe with the algorithms that its scheme's name stands for, if it has none."""
+def _with_own_algorithms(recipe: Recipe, codes: Mapping[str, StoredMatrix]) -> Recipe:
+    """Return the recipe with the algorithms that its scheme's name stands for, if it has none and
+    the source has no codes to keep."""
     alias = ALIASES.get(recipe.quant or "")
-    if alias is None or recipe.algorithms:
+    if alias is None or recipe.algorithms or codes:
         return recipe
     return recipe.model_copy(update={"algorithms": alias.algorithms})
 

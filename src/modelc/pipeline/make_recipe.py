@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from modelc.errors import BadInput, Where, nearest
 from modelc.pipeline.recipe import Recipe
-from modelc.pipeline.recipe_sections import Calibration, Network, Qaic, Section, Verify
+from modelc.pipeline.recipe_sections import Calibration, Cuda, Network, Qaic, Section, Verify
 
 
 def make_recipe(path: Path | None, options: Mapping[str, Any]) -> Recipe:
@@ -104,6 +104,7 @@ _SECTIONS: Mapping[str, type[Section]] = {
     "verify": Verify,
     "network": Network,
     "qaic": Qaic,
+    "cuda": Cuda,
 }
 _PATHS: Mapping[str, tuple[str, ...]] = {
     "": ("encodings",),

@@ -33,6 +33,18 @@ def cpu_kinds(job: Job, model: DecoderModel) -> dict[str, str]:
     return weight_kinds(matrix_shapes(model), job.scheme, job.recipe.overrides)
 
 
+def cuda_kinds(job: Job, model: DecoderModel) -> dict[str, str]:
+    """Return the kind of each layer's weights on CUDA, by the scheme and the overrides; "float" is
+    what the model computes in.
+
+    Raises:
+        BadInput: as `weight_kinds`.
+    """
+    shapes = matrix_shapes(model)
+    kinds = weight_kinds(shapes, job.scheme, job.recipe.overrides)
+    return {module: kinds.get(module, "float") for module in shapes if module != EMBEDDING}
+
+
 def most_and_others(kinds: Mapping[str, str]) -> dict[str, str]:
     """Return kinds by the beginnings of module paths: "" has what most have."""
     ((most, _),) = Counter(kinds.values()).most_common(1) or [("", 0)]

@@ -21,6 +21,7 @@ from modelc.pipeline.card_files import kept_files
 from modelc.pipeline.events import StepResult
 from modelc.pipeline.family import Family
 from modelc.pipeline.family_cpu import CPU
+from modelc.pipeline.family_cuda import CUDA
 from modelc.pipeline.family_qaic import QAIC
 from modelc.pipeline.family_snapdragon import SNAPDRAGON
 from modelc.pipeline.job import (
@@ -43,8 +44,16 @@ from modelc.pipeline.store import Entry
 from modelc.quant.samples import source_of
 from modelc.quant.samples.npz import rows_as_npz
 
-FAMILIES: Final[Mapping[str, Family]] = {"cpu": CPU, "snapdragon": SNAPDRAGON, "qaic": QAIC}
-ENGINES: Final = ("auto", "onnx")
+FAMILIES: Final[Mapping[str, Family]] = {
+    "cpu": CPU,
+    "snapdragon": SNAPDRAGON,
+    "qaic": QAIC,
+    "cuda": CUDA,
+}
+ENGINES: Final[Mapping[str, tuple[str, ...]]] = {
+    "qaic": ("auto", "onnx"),
+    "cuda": ("auto", "cuda", "reference", "interpreter"),
+}
 RECIPE: Final = "recipe.toml"
 IMPORTED: Final = "imported.encodings"
 _HERE = "modelc.pipeline.steps"
@@ -207,11 +216,11 @@ def files_to_run(folder: Path, manifest: Manifest, engine: str = "auto") -> dict
         BadInput: there is no such engine, or no choice.
         Missing: the bundle has nothing that runs here.
     """
-    if engine not in ENGINES:
-        raise BadInput(f"there is no engine {engine}", hint=f"known: {', '.join(ENGINES)}")
-    if engine == "onnx" and manifest.runtime != "qaic":
+    known = ENGINES.get(manifest.runtime, ("auto",))
+    if engine not in known:
         raise BadInput(
-            f"{manifest.target} has one engine", hint="--engine is for Cloud AI 100; leave it out"
+            f"{manifest.target} has no engine {engine}",
+            hint=f"known: {', '.join(known)}" if len(known) > 1 else "leave --engine out",
         )
     files = FAMILIES[manifest.runtime].files_of_bundle(folder, manifest)
     if engine == "onnx":

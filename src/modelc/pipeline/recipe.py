@@ -14,6 +14,7 @@ from modelc.pipeline.recipe_sections import (
     Calibration,
     Count,
     Counts,
+    Cuda,
     Network,
     Qaic,
     Section,
@@ -96,6 +97,7 @@ class Recipe(Section):
     overrides: dict[str, str] = Field(default_factory=dict)
     network: Network = Network()
     qaic: Qaic = Qaic()
+    cuda: Cuda = Cuda()
 
     @field_validator("ar", "context_length")
     @classmethod

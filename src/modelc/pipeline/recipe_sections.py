@@ -170,3 +170,19 @@ class Qaic(Section):
     qnn_config: Path | None = None
     prepare_only: bool = False
     compiler: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+
+class Cuda(Section):
+    """[cuda]: what only CUDA has.
+
+    Attributes:
+        opt: how much is fused, from 0 (only what kernels can't do without) to 3.
+        max_batch: sequences that are decoded together, at most.
+        prefill_chunk: tokens of prompts that one call takes, at most.
+        page: positions in a page of the KV cache.
+    """
+
+    opt: Annotated[int, Field(ge=0, le=3)] = 3
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = 8
+    prefill_chunk: Annotated[int, Field(ge=16, le=65536)] = 512
+    page: Literal[16, 32, 64, 128] = 64

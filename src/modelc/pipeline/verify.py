@@ -20,6 +20,7 @@ RUNTIMES: Final[dict[str, str]] = {
     "cpu": "modelc.targets.cpu.runtime:open_runtime",
     "snapdragon": "modelc.targets.snapdragon.runtime:open_runtime",
     "qaic": "modelc.targets.qaic.runtime:open_runtime",
+    "cuda": "modelc.targets.cuda.runtime:open_runtime",
 }
 
 

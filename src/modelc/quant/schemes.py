@@ -29,7 +29,8 @@ class Scheme:
             fits the source is its default.
         min_sqnr_db, min_top1, max_perplexity_ratio: default thresholds of verification.
         head, embedding: kinds of the last matrix and of the table, where `weights` is one; a table
-            without a kind stays as it is.
+            without a kind stays as it is, and so does a head.
+        act: what CUDA's kernels compute in, with float32 sums.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Scheme:
     max_perplexity_ratio: float
     head: str = "w8"
     embedding: TableKind | Literal[""] = ""
+    act: Literal["", "bf16", "fp16"] = ""
 
     @property
     def has_kinds(self) -> bool:
@@ -83,6 +85,18 @@ def _on_cpu(
 
 def _on_htp(name: str, kind: str, thresholds: tuple[float, float, float]) -> Scheme:
     return Scheme(name, kind, "uint16", "uint8", _HTP, *thresholds, embedding="w16")
+
+
+def _on_cuda(
+    name: str,
+    kind: str,
+    act: Literal["bf16", "fp16"],
+    thresholds: tuple[float, float, float],
+    *,
+    activations: Activations = "float",
+    head: str = "",
+) -> Scheme:
+    return Scheme(name, kind, activations, "float", ("cuda",), *thresholds, head=head, act=act)
 
 
 SCHEMES: Final[Mapping[str, Scheme]] = {
@@ -147,12 +161,26 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         _on_cpu("mxfp6", _FLOATS, head="mxfp6"),
         _on_cpu("mxfp6_e3m2", _FOUR, head="mxfp6_e3m2"),
         _on_cpu("mxfp4", _FOUR, head="mxfp8"),
-        Scheme("fp16", "float", "float", "float", (*_HTP, "qaic"), 35.0, 0.95, 1.01),
+        Scheme(
+            "fp16", "float", "float", "float", (*_HTP, "qaic", "cuda"), 35.0, 0.95, 1.01, act="fp16"
+        ),
         _on_htp("w8a16", "w8", (20.0, 0.90, 1.03)),
         _on_htp("w4a16", "w4", (8.0, 0.60, 1.50)),
         _on_htp("w4a16_b32", "w4_b32", (10.0, 0.70, 1.25)),
         _on_htp("w4a16_b64", "w4_b64", (10.0, 0.70, 1.25)),
         _on_htp("w4a16_lpbq", "w4_lpbq", (10.0, 0.70, 1.25)),
+        # CUDA: 4-bit codes in blocks, with float16 scales; FP8 weights, and activations rounded to
+        # FP8 where there are many of them.
+        Scheme("bf16", "float", "float", "float", ("cuda",), *_EIGHT, act="bf16"),
+        _on_cuda("w4f16_b32", "w4_b32", "fp16", _FOUR, head="w4_b32"),
+        _on_cuda("w4bf16_b32", "w4_b32", "bf16", _FOUR, head="w4_b32"),
+        _on_cuda("w4f16_b128", "w4_b128", "fp16", _FOUR_COARSE),
+        _on_cuda("u4f16_b32", "u4_b32", "fp16", _FOUR),
+        _on_cuda("u4f16_b64", "u4_b64", "fp16", _FOUR),
+        _on_cuda("u4f16_b128", "u4_b128", "fp16", _FOUR),
+        _on_cuda("fp8", "e4m3", "bf16", _FLOATS, activations="e4m3_dynamic"),
+        _on_cuda("fp8_channel", "e4m3_channel", "bf16", _FLOATS, activations="e4m3_dynamic"),
+        _on_cuda("fp8_block", "e4m3_b128", "bf16", _FLOATS, activations="e4m3_dynamic"),
     )
 }
 
@@ -179,4 +207,4 @@ def default_scheme(family: str, source_kind: str) -> str:
     """Return the scheme used when none is asked for: a GGUF keeps its own blocks on the CPU."""
     if family == "cpu":
         return "gguf" if source_kind == "gguf" else "q8_0"
-    return "fp16" if family == "qaic" else "w8a16"
+    return {"qaic": "fp16", "cuda": "bf16"}.get(family, "w8a16")

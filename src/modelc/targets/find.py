@@ -1,4 +1,4 @@
-"""Every target by name: the CPU, and each chipset and card with its facts."""
+"""Every target by name: the CPU, and each chipset, card and GPU with its facts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from modelc.errors import BadInput, nearest
+from modelc.targets.cuda.gpus import GPUS, PREFIX, Gpu, find_gpus
 from modelc.targets.qaic.cards import CARDS, Card
 from modelc.targets.snapdragon.chipsets import Chipset, chipsets, find_chipset
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a model will run, by the name or alias that was asked for; neither chipset nor card is
-    the CPU."""
+    """Where a model will run, by the name or alias that was asked for; neither chipset nor card nor
+    GPU is the CPU.
+
+    Attributes:
+        gpus: one of each architecture that kernels are compiled for.
+    """
 
     name: str
     family: str
     chipset: Chipset | None = None
     card: Card | None = None
+    gpus: tuple[Gpu, ...] = ()
 
     @property
     def compiles(self) -> bool:
@@ -29,8 +35,14 @@ class Target:
         """Refuse a scheme that the target's hardware can't run.
 
         Raises:
-            BadInput: fp16 on a chipset without it.
+            BadInput: fp16 on a chipset without it, or FP8 on a GPU without it.
         """
+        old = [gpu for gpu in self.gpus if gpu.arch < _FP8_SINCE]
+        if old and scheme.startswith("fp8"):
+            raise BadInput(
+                f"sm{old[0].arch} has no FP8",
+                hint="use --quant w4f16_b32 or bf16, or leave the architecture out",
+            )
         if scheme == "fp16" and self.chipset and not self.chipset.fp16:
             raise BadInput(
                 f"{self.name} (HTP {self.chipset.htp_arch}) does not run fp16 graphs",
@@ -46,7 +58,7 @@ class Target:
             "soc_model": chip.soc_model if chip else None,
             "htp_arch": chip.htp_arch if chip else None,
             "vtcm_mb": chip.vtcm_mb if chip else None,
-            "fp16": chip.fp16 if chip else self.card is not None,
+            "fp16": chip.fp16 if chip else self.card is not None or bool(self.gpus),
             "weight_sharing": chip.weight_sharing if chip else False,
             "aliases": list(chip.aliases) if chip else [],
             "marketing_name": self.marketing_name,
@@ -54,20 +66,24 @@ class Target:
 
     @property
     def marketing_name(self) -> str:
+        if self.gpus:
+            return ", ".join(gpu.marketing_name for gpu in self.gpus)
         known = self.chipset or self.card
         return known.marketing_name if known else "CPU (ONNX Runtime)"
 
 
 CPU: Final = Target("cpu", "cpu")
 CARD_PREFIX: Final = "qaic:"
+_FP8_SINCE: Final = 89
 
 
 def all_targets() -> tuple[Target, ...]:
-    """Return the CPU, every chipset and every card, in the order of the tables."""
+    """Return the CPU, every chipset, card and GPU, in the order of the tables."""
     return (
         CPU,
         *(Target(row.name, "snapdragon", row) for row in chipsets().values()),
         *(Target(f"{CARD_PREFIX}{row.name}", "qaic", card=row) for row in CARDS.values()),
+        *(Target(f"{PREFIX}{row.name}", "cuda", gpus=(row,)) for row in GPUS.values()),
     )
 
 
@@ -85,4 +101,7 @@ def find_target(name: str) -> Target:
             names = [f"{CARD_PREFIX}{known}" for known in CARDS]
             raise BadInput(f"no card is called {name!r}", hint=nearest(name, names))
         return Target(name.lower(), "qaic", card=card)
+    if name.lower().startswith(PREFIX):
+        gpus = find_gpus(name.lower().removeprefix(PREFIX))
+        return Target(name.lower(), "cuda", gpus=gpus)
     return Target(name.lower(), "snapdragon", find_chipset(name))

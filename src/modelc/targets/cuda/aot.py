@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from modelc.errors import Missing, Where
 from modelc.process import run_worker
+from modelc.targets.cuda.gpus import ARCHES as ARCHES
 from modelc.targets.cuda.variant import Variant
 
-ARCHES: Final = (80, 89, 90, 100)
-"""Compute capabilities that kernels are compiled for."""
-
 _SECONDS: Final = 120.0  # of one kernel, at most
+_AT_ONCE: Final = 16  # kernels of one child, so that progress shows
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,19 @@ class Cubin:
 
 
 def compile_variants(
-    variants: Sequence[Variant], arch: int, folder: Path, *, workdir: Path
+    variants: Sequence[Variant],
+    arch: int,
+    folder: Path,
+    *,
+    workdir: Path,
+    progress: Callable[[float], None] = lambda done: None,
 ) -> dict[str, Cubin]:
-    """Compile variants for one architecture into `folder`, in a child process.
+    """Compile variants for one architecture into `folder`, in child processes.
 
     Returns the cubins by the variants' keys. The same variants give the same bytes.
+
+    Args:
+        progress: called with the fraction done.
 
     Raises:
         Missing: Triton isn't installed.
@@ -49,6 +56,16 @@ def compile_variants(
     """
     check_triton()
     folder.mkdir(parents=True, exist_ok=True)
+    cubins: dict[str, Cubin] = {}
+    for first in range(0, len(variants), _AT_ONCE):
+        progress(first / len(variants))
+        cubins |= _compile(variants[first : first + _AT_ONCE], arch, folder, workdir)
+    return cubins
+
+
+def _compile(
+    variants: Sequence[Variant], arch: int, folder: Path, workdir: Path
+) -> dict[str, Cubin]:
     with tempfile.TemporaryDirectory(prefix="triton-", dir=workdir) as cache:
         reply = run_worker(
             "modelc.targets.cuda.aot_worker",

@@ -1,0 +1,90 @@
+"""Weights as CUDA's kernels read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
+from typing import ClassVar, Final, Literal
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from modelc.ir.emit import Scope, dims_of, new_value
+from modelc.ir.legality import Stage
+from modelc.ir.packing.kinds import KINDS, FloatForm, Form, IntegerForm
+from modelc.ir.packing.row_matrix import RowMatrix, check_form
+from modelc.ir.provenance import module_of
+from modelc.ir.stored import StoredMatrix
+from modelc.passes.base import Pass
+from modelc.passes.cpu.coding import kind_of
+from modelc.passes.cpu.contrib import replace, scope_at
+from modelc.passes.cpu.linears import Linear, linears, matrices_of
+from modelc.passes.cuda.dialect import DOMAIN, nodes_of
+from modelc.passes.cuda.merge_linears import FLOAT
+
+Act = Literal["bf16", "fp16"]
+ACT_TYPES: Final[Mapping[Act, ir.DataType]] = {
+    "bf16": ir.DataType.BFLOAT16,
+    "fp16": ir.DataType.FLOAT16,
+}
+
+
+@dataclass(frozen=True)
+class PackLinears(Pass):
+    """MatMul becomes Linear, Int4Linear or Fp8Linear, whose weights are rows of output channels;
+    tables become what the model computes in.
+
+    Attributes:
+        act: what the model computes in.
+        kinds: module path -> kind of its weights, "" for most; "float" is `act`.
+    """
+
+    act: Act
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    name: ClassVar[str] = "pack_linears"
+    before: ClassVar[Stage] = "cuda"
+    after: ClassVar[Stage] = "cuda"
+
+    def apply(self, model: ir.Model) -> ir.Model:
+        graph = model.graph
+        for linear in linears(graph):
+            scope = scope_at(graph, linear.nodes[0])
+            kind = kind_of(module_of(linear.nodes[0]), self.kinds)
+            form = None if kind == FLOAT else KINDS[kind]
+            result = new_value(str(linear.result.name), dims_of(linear.result))
+            self._emit(scope, linear, form, result)
+            replace(graph, linear.nodes, scope, [linear.result], [result])
+        for node in nodes_of(graph, "Embed"):
+            table = node.inputs[1]
+            assert table is not None
+            rows = RowMatrix(_as_stored(matrices_of(table))).floats(
+                ACT_TYPES[self.act], f"{table.name}.rows"
+            )
+            node.replace_input_with(1, scope_at(graph, node).tensor(rows))
+        RemoveUnusedNodesPass()(model)
+        return model
+
+    def _emit(self, scope: Scope, linear: Linear, form: Form | None, result: ir.Value) -> None:
+        matrix, name = RowMatrix(_as_stored(linear.matrices), form), str(linear.weight.name)
+        check_form(form, matrix.width, module_of(linear.nodes[0]))
+        if form is None:
+            weight = scope.tensor(matrix.floats(ACT_TYPES[self.act], f"{name}.rows"))
+            inputs, operator, sizes = [linear.x, weight, linear.bias], "Linear", {}
+        else:
+            codes = scope.tensor(matrix.codes(f"{name}.codes"))
+            scales = scope.tensor(matrix.scales(f"{name}.scales"))
+            if isinstance(form, IntegerForm):
+                zeros = scope.tensor(matrix.zeros(f"{name}.zeros")) if matrix.has_zeros else None
+                inputs, operator = [linear.x, codes, scales, zeros, linear.bias], "Int4Linear"
+                sizes = {"group": form.block}
+            else:
+                assert isinstance(form, FloatForm)
+                inputs, operator = [linear.x, codes, scales, linear.bias], "Fp8Linear"
+                sizes = {"block": form.block}
+        scope.emit_many(operator, inputs, [result], domain=DOMAIN, activation="none", **sizes)
+
+
+def _as_stored(matrices: Sequence[StoredMatrix]) -> tuple[StoredMatrix, ...]:
+    """As rows of output channels: so a tied head and its table are the same tensor."""
+    return tuple(replace_fields(matrix, transposed=False) for matrix in matrices)

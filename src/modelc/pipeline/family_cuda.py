@@ -1,0 +1,130 @@
+"""CUDA: what the family's steps are made of, and what goes into its bundle and runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from modelc.bundle.manifest import Graph, Manifest, Tensor
+from modelc.bundle.write import FromFile
+from modelc.frontends import read_model
+from modelc.pipeline.family import Contents, Family
+from modelc.pipeline.job import Job
+from modelc.pipeline.module_kinds import cuda_kinds, most_and_others
+from modelc.pipeline.plan import Plan
+from modelc.pipeline.plan_weights import weights_input, weights_step
+from modelc.pipeline.step import SOURCE, Step
+from modelc.pipeline.steps import IR
+from modelc.pipeline.steps_cuda import KERNEL_FACTS, KERNELS, MEMORY, PLAN, WEIGHTS
+from modelc.pipeline.store import Entry
+from modelc.targets.cuda.aot import check_triton
+from modelc.targets.cuda.memory_sizes import INPUT_SIZES
+from modelc.targets.cuda.plan import Function, LaunchPlan, load_plan
+
+_HERE: Final = "modelc.pipeline.steps_cuda"
+_TOKENS: Final = 256
+
+
+def _steps(job: Job) -> tuple[Step, ...]:
+    kinds = cuda_kinds(job, read_model(job.source))
+    quantised = {module: kind for module, kind in kinds.items() if kind != "float"}
+    cuda = job.recipe.cuda
+    return (
+        *weights_step(job, quantised, {}),
+        Step(
+            "lower",
+            f"{_HERE}:lower_for_cuda",
+            options={
+                "act": job.scheme.act,
+                "kv": "e4m3" if job.recipe.kv_bits == 8 else job.scheme.act,
+                "kinds": most_and_others(kinds),
+                "opt": cuda.opt,
+                "context_length": max(job.recipe.context_length, default=0),
+                "max_batch": cuda.max_batch,
+                "prefill_chunk": cuda.prefill_chunk,
+                "page": cuda.page,
+            },
+            inputs=("canonical", *weights_input(job)),
+            reads=(SOURCE,),
+            tools=("onnx", "onnx-ir"),
+        ),
+        *(
+            Step(
+                f"kernels.sm{gpu.arch}",
+                f"{_HERE}:compile_kernels",
+                options={"arch": gpu.arch},
+                inputs=("lower",),
+                tools=("triton",),
+                waits=True,
+            )
+            for gpu in job.target.gpus
+        ),
+    )
+
+
+def _kernel_steps(job: Job) -> tuple[str, ...]:
+    return tuple(f"kernels.sm{gpu.arch}" for gpu in job.target.gpus)
+
+
+def _stages(job: Job, plan: Plan) -> dict[str, Any]:
+    return {"stages": [{"name": name, "makes": KERNELS} for name in _kernel_steps(job)]}
+
+
+def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
+    files = {
+        name: FromFile(entries["lower"].path / name, digest)
+        for name, digest in entries["lower"].record.files.items()
+        if not name.startswith(f"{IR}/")
+    }
+    cubins: dict[str, int] = {}
+    for gpu in job.target.gpus:
+        step = entries[f"kernels.sm{gpu.arch}"]
+        for name, digest in step.record.files.items():
+            files[f"{KERNELS}/sm{gpu.arch}/{name}"] = FromFile(step.path / name, digest)
+        facts = json.loads((step.path / KERNEL_FACTS).read_text())
+        cubins[f"sm{gpu.arch}"] = len(facts["kernels"])
+    memory = json.loads((entries["lower"].path / MEMORY).read_text())
+    told = {"cuda": {"kernels": cubins, **memory}}
+    plan = load_plan(entries["lower"].path / PLAN)
+    graphs = tuple(_graph(plan, function) for function in plan.functions)
+    return Contents(files, graphs, told)
+
+
+def _graph(plan: LaunchPlan, function: Function) -> Graph:
+    inputs = tuple(
+        Tensor(name, "int32", (symbol, "max_pages") if name == "block_tables" else (symbol,))
+        for name, symbol in INPUT_SIZES.items()
+    )
+    outputs = (Tensor("logits", "float32", ("rows", plan.vocabulary)),)
+    return Graph(function.name, PLAN, inputs, outputs)
+
+
+def _files_of_steps(folders: Mapping[str, Path]) -> dict[str, Path]:
+    return {"plan": folders["lower"] / PLAN, "weights": folders["lower"] / WEIGHTS}
+
+
+def _files_of_bundle(folder: Path, manifest: Manifest) -> dict[str, Path]:
+    return {
+        "plan": folder / PLAN,
+        "weights": folder / WEIGHTS,
+        "kernels": folder / KERNELS,
+    }
+
+
+CUDA: Final = Family(
+    canonical_length=lambda job: max(job.recipe.context_length, default=0),
+    requires=lambda job: check_triton(),
+    stages=_stages,
+    steps=_steps,
+    runs_on=lambda job: ("lower",),
+    ships=lambda job: ("lower", *_kernel_steps(job)),
+    tools=("torch",),
+    reference=lambda job: {},
+    verify_tokens=lambda job: job.recipe.verify.tokens or _TOKENS,
+    contents=_contents,
+    settings=lambda job: {"engine": "auto"},
+    files_of_steps=_files_of_steps,
+    files_of_bundle=_files_of_bundle,
+)

@@ -1,0 +1,85 @@
+"""Steps of CUDA: passes, launch plan and weights; cubins for an architecture."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from modelc.pipeline.step import StepContext
+from modelc.pipeline.steps import IR, canonical_graph, read_facts
+
+PLAN: Final = "plan.json"
+WEIGHTS: Final = "weights.safetensors"
+KERNELS: Final = "kernels"
+KERNEL_FACTS: Final = "kernels.json"
+MEMORY: Final = "memory.json"
+REQUANTISED: Final = "requantised.json"
+
+
+def lower_for_cuda(context: StepContext) -> None:
+    """Run CUDA's passes: plan.json, weights.safetensors, memory.json, ir/ with the text forms;
+    requantised.json if codes of the source were not kept.
+
+    Options: act, kv, kinds, opt, context_length, max_batch, prefill_chunk, page.
+    """
+    from modelc.passes.base import run_passes
+    from modelc.passes.pipelines import build_pipeline
+    from modelc.targets.cuda.estimate import memory_of
+    from modelc.targets.cuda.lower import Sizes, make_plan
+    from modelc.targets.cuda.plan import save_plan
+    from modelc.targets.cuda.requantised import requantised
+    from modelc.targets.cuda.weights_file import write_weights
+
+    options = context.options
+    settings: dict[str, Any] = {"act": options["act"], "kinds": options["kinds"]}
+    if options["opt"] == 0:
+        settings["sums"] = False
+    model, _ = run_passes(
+        canonical_graph(context),
+        build_pipeline(f"cuda-{options['opt']}", settings),
+        graph="decoder",
+        dump_dir=context.out / IR,
+    )
+    sizes = Sizes(
+        read_facts(context)["context_length"],
+        options["max_batch"],
+        options["prefill_chunk"],
+        options["page"],
+    )
+    plan, weights = make_plan(
+        model, sizes, act=options["act"], kv=options["kv"], few=options["opt"] >= 2
+    )
+    save_plan(plan, context.out / PLAN)
+    write_weights(weights, context.out / WEIGHTS)
+    memory = json.dumps(memory_of(plan).document(), indent=1)
+    (context.out / MEMORY).write_text(memory + "\n")
+    if changed := requantised(weights):
+        text = json.dumps(changed, indent=1, sort_keys=True)
+        (context.out / REQUANTISED).write_text(text + "\n")
+        context.log(f"codes of {len(changed)} weights are not kept: {REQUANTISED}")
+    for operator, modules in plan.operators().items():
+        context.log(f"left to torch: {operator} of {', '.join(modules)}")
+
+
+def compile_kernels(context: StepContext) -> None:
+    """Compile a plan's kernels for one architecture: cubins, and kernels.json with what launching
+    them takes.
+
+    Options: arch.
+    """
+    from modelc.targets.cuda.aot import compile_variants
+    from modelc.targets.cuda.kernels_file import save_kernels
+    from modelc.targets.cuda.plan import load_plan
+    from modelc.targets.cuda.tiles import tiled
+
+    arch = int(context.options["arch"])
+    plan = load_plan(context.inputs["lower"] / PLAN)
+    variants = {key: tiled(variant, arch) for key, variant in plan.variants.items()}
+    cubins = compile_variants(
+        list(variants.values()),
+        arch,
+        context.out,
+        workdir=context.scratch,
+        progress=lambda done: context.progress(done, f"kernels for sm{arch}"),
+    )
+    save_kernels(variants, cubins, context.out / KERNEL_FACTS)

@@ -1,0 +1,47 @@
+"""Which engine a bundle runs on, by what was asked for and what this machine has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from modelc.errors import BadInput, Missing
+from modelc.targets.cuda.engine import Engine, interpreter_engine, reference_engine
+from modelc.targets.cuda.interpret import SWITCH
+
+ENGINES: Final = ("auto", "cuda", "reference", "interpreter")
+
+
+def choose_engine(name: str, kernels: Path | None) -> Engine:
+    """Return the engine of a name; "auto" is a GPU or, where there is none, the reference
+    operators.
+
+    Args:
+        kernels: folder with the cubins, by architecture.
+
+    Raises:
+        BadInput: there is no such engine.
+        Missing: torch, Triton or a GPU is missing, or the bundle has no kernels for it.
+    """
+    if name not in ENGINES:
+        raise BadInput(f"there is no engine {name}", hint=f"known: {', '.join(ENGINES)}")
+    try:
+        import torch
+    except ImportError as error:
+        raise Missing("torch is not installed", hint="pip install 'modelc[cuda]'") from error
+    if name == "interpreter":
+        os.environ[SWITCH] = "1"  # before Triton is imported
+        return interpreter_engine()
+    if name == "reference" or (name == "auto" and not torch.cuda.is_available()):
+        return reference_engine()
+    if not torch.cuda.is_available():
+        raise Missing(
+            "torch finds no CUDA GPU",
+            hint="run it on a machine with one, or with --engine reference, slowly, on the CPU",
+        )
+    from modelc.targets.cuda.driver import open_gpu
+
+    if kernels is None:
+        raise Missing("there are no kernels to run", hint="compile the model for this GPU")
+    return open_gpu(kernels)

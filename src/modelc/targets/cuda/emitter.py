@@ -1,0 +1,164 @@
+"""Gathers the calls of one function while its graph is gone through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import onnx_ir as ir
+
+from modelc.errors import ModelcError, Where
+from modelc.ir.emit import dims_of
+from modelc.ir.provenance import module_of
+from modelc.targets.cuda.kernel import Constants, Extent
+from modelc.targets.cuda.kernel_table import KERNELS
+from modelc.targets.cuda.memory_plan import Lifetime, place
+from modelc.targets.cuda.plan import INPUTS, Buffer, Call, Function
+from modelc.targets.cuda.variant import Variant
+from modelc.targets.cuda.weights_file import NAMES
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a function is for.
+
+    Attributes:
+        kind: `decode` (each sequence has one new token) or `prefill`.
+        most: greatest value of each symbol.
+        act, kv: element types of activations and of the cache.
+        page: positions in a page of the cache.
+        few: use the kernels for few tokens where there are at most 16.
+    """
+
+    kind: Literal["decode", "prefill"]
+    most: Mapping[str, int]
+    act: str
+    kv: str
+    page: int
+    few: bool
+
+    @property
+    def is_few(self) -> bool:
+        return self.few and self.most["tokens"] <= 16
+
+
+@dataclass
+class Emitter:
+    """A function in the making; `weights` and `variants` are shared by all of a plan."""
+
+    numbers: Numbers
+    weights: dict[str, ir.TensorProtocol]
+    variants: dict[str, Variant]
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
+    same: dict[object, str] = field(default_factory=dict)
+
+    def launch(
+        self,
+        node: ir.Node,
+        kernel: str,
+        tensors: Mapping[str, str | None],
+        constants: Constants,
+    ) -> None:
+        """Add a launch; `tensors` are names of buffers, weights and inputs by parameter."""
+        row = KERNELS[kernel]
+        given = {
+            tensor.name: name
+            for tensor in row.tensors
+            if (name := tensors.get(tensor.name)) is not None
+        }
+        missing = [t.name for t in row.tensors if not t.optional and t.name not in given]
+        wrong = sorted(set(tensors) - {tensor.name for tensor in row.tensors})
+        if missing or wrong or set(constants) != set(row.constants):
+            raise ModelcError(
+                f"{kernel} is launched wrongly: without {missing}, with {wrong}, constants "
+                f"{sorted(constants)} for {sorted(row.constants)}",
+                where=Where(module=module_of(node)),
+            )
+        types = {parameter: self.type_of(name) for parameter, name in given.items()}
+        variant = Variant(kernel, types, dict(constants))
+        self.variants[variant.key] = variant
+        self.calls.append(Call(module_of(node), kernel=variant.key, tensors=given))
+
+    def operator(self, node: ir.Node, name: str, attributes: Constants) -> None:
+        """Add an operator of torch that makes the node's result of its inputs."""
+        tensors = {str(place): self.read(value) for place, value in enumerate(node.inputs) if value}
+        tensors["out"] = self.make(node.outputs[0])
+        self.calls.append(
+            Call(module_of(node), operator=name, tensors=tensors, attributes=dict(attributes))
+        )
+
+    def read(self, value: ir.Value) -> str:
+        """Return the name under which a value is found."""
+        name = str(value.name)
+        if value.const_value is not None:
+            return self._weight(name, value.const_value)
+        return self.aliases.get(name, name)
+
+    def read_optional(self, value: ir.Value | None) -> str | None:
+        return None if value is None else self.read(value)
+
+    def make(self, value: ir.Value, type: str = "") -> str:
+        """Return the name of a new buffer for a value, of activations if no type is given."""
+        dims = tuple(_extent(dim) for dim in dims_of(value))
+        return self.buffer(str(value.name), type or self.numbers.act, dims)
+
+    def buffer(self, name: str, type: str, dims: tuple[Extent, ...]) -> str:
+        """Return the name of a new buffer."""
+        assert name not in self.buffers, name
+        self.buffers[name] = Buffer(type, dims)
+        return name
+
+    def alias(self, value: ir.Value, name: str) -> None:
+        """Say that a value lies in a buffer that there is."""
+        self.aliases[str(value.name)] = name
+
+    def type_of(self, name: str) -> str:
+        if name in self.buffers:
+            return self.buffers[name].type
+        if name in self.weights:
+            return NAMES[self.weights[name].dtype][0]
+        if name in INPUTS:
+            return "i32"
+        return self.numbers.kv  # a cache
+
+    def function(self, name: str, result: ir.Value) -> Function:
+        """Return the function, its buffers in their places."""
+        found = self.read(result)
+        most, lives = self.numbers.most, self._lifetimes(found)
+        offsets, arena = place(lives)
+        buffers = {key: replace(self.buffers[key], offset=offsets[key]) for key in lives}
+        return Function(
+            name, self.numbers.kind, dict(most), buffers, tuple(self.calls), arena, found
+        )
+
+    def _lifetimes(self, result: str) -> dict[str, Lifetime]:
+        """A buffer lives from the first call that names it to the last; the result to the end."""
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        for index, call in enumerate(self.calls):
+            for name in call.tensors.values():
+                if name in self.buffers:
+                    first.setdefault(name, index)
+                    last[name] = index
+        last[result] = len(self.calls)
+        most = self.numbers.most
+        return {
+            name: Lifetime(self.buffers[name].size(most), first[name], last[name]) for name in first
+        }
+
+    def _weight(self, name: str, tensor: ir.TensorProtocol) -> str:
+        """The name of a weight; what is the same numbers is one weight (a tied head)."""
+        sources = getattr(tensor, "sources", None) or getattr(tensor, "source", None)
+        key = (getattr(tensor, "how", ""), sources) if sources else name
+        found = self.same.setdefault(key, name)
+        self.weights.setdefault(found, tensor)
+        return found
+
+
+def _extent(dim: int | str) -> Extent:
+    if isinstance(dim, int):
+        return Extent(dim)
+    return Extent(1, dim)

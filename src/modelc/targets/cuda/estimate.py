@@ -1,0 +1,60 @@
+"""What a launch plan takes of a GPU's memory, known before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from modelc.targets.cuda.memory_sizes import input_bytes
+from modelc.targets.cuda.plan import LaunchPlan
+
+CONTEXT: Final = 512 << 20
+"""Bytes that the driver's context, torch and loaded kernels take, about."""
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes on each GPU.
+
+    Attributes:
+        parameters: weights as they are packed.
+        cache: the KV cache of all sequences at their longest.
+        cache_per_token: of one position in all layers.
+        activations: the arena of the largest function, attention's workspace in it.
+        inputs: token ids, block tables and the like.
+        functions: the arena and the number of launches of each function.
+    """
+
+    parameters: int
+    cache: int
+    cache_per_token: int
+    activations: int
+    inputs: int
+    functions: tuple[Mapping[str, Any], ...]
+
+    @property
+    def total(self) -> int:
+        """All that is allocated."""
+        return self.parameters + self.cache + self.activations + self.inputs
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**asdict(self), "total": self.total}
+
+
+def memory_of(plan: LaunchPlan) -> MemoryUse:
+    """Return what a plan takes, for its greatest batch at its full context."""
+    facts = plan.cache
+    pages = plan.max_batch * -(-plan.context_length // facts.page)
+    functions = tuple(
+        {"name": one.name, "arena": one.arena, "launches": len(one.calls)} for one in plan.functions
+    )
+    return MemoryUse(
+        parameters=plan.weight_bytes,
+        cache=pages * facts.layers * facts.page_size,
+        cache_per_token=facts.per_token,
+        activations=plan.arena,
+        inputs=input_bytes(plan),
+        functions=functions,
+    )
