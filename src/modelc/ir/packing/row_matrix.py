@@ -217,7 +217,8 @@ def _nibbles(codes: NDArray[Any], form: IntegerForm) -> np.ndarray:
 
 
 def _halves(scales: NDArray[np.float32]) -> np.ndarray:
-    halves = scales.astype(np.float16)
+    with np.errstate(over="ignore"):
+        halves = scales.astype(np.float16)
     if not np.isfinite(halves).all():
         raise BadInput(
             f"a scale of {scales.max():.3g} is more than float16 holds",
