@@ -23,11 +23,13 @@ from modelc.passes.cpu.linears import Linear, linears, matrices_of
 from modelc.passes.cuda.dialect import DOMAIN, nodes_of
 from modelc.passes.cuda.merge_linears import FLOAT
 
-Act = Literal["bf16", "fp16"]
+Act = Literal["bf16", "fp16", "fp32"]
 ACT_TYPES: Final[Mapping[Act, ir.DataType]] = {
     "bf16": ir.DataType.BFLOAT16,
     "fp16": ir.DataType.FLOAT16,
+    "fp32": ir.DataType.FLOAT,
 }
+"""float32 is for running a plan with the reference operators, to see that it is right."""
 
 
 @dataclass(frozen=True)

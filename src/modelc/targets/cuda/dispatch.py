@@ -12,8 +12,12 @@ from modelc.ir.emit import dims_of
 from modelc.ir.provenance import module_of
 from modelc.targets.cuda.emitter import Emitter
 from modelc.targets.cuda.kernel import Constants, Extent
-from modelc.targets.cuda.rows.attention import splits_for
+from modelc.targets.cuda.splits import splits_for
 from modelc.targets.cuda.torch_operators import OPERATORS
+
+MULTIPROCESSORS: Final = 132
+"""Of the GPU that decoding is divided for, an H100; the split is part of the plan, which is for
+every architecture."""
 
 Tensors = dict[str, str | None]
 Rule = Callable[[ir.Node, Emitter], None]
@@ -221,7 +225,8 @@ def _paged_attention(node: ir.Node, emitter: Emitter) -> None:
         emitter.launch(node, "attention_prefill", tensors, constants)
         return
     most = emitter.numbers.most
-    splits = splits_for(most["sequences"], sizes["kv_heads"], most["max_pages"] * sizes["page"])
+    longest = most["max_pages"] * sizes["page"]
+    splits = splits_for(most["sequences"], sizes["kv_heads"], longest, MULTIPROCESSORS)
     lead, heads = Extent(1, "sequences"), Extent(sizes["heads"])
     partial = emitter.buffer(
         f"{out}.partial", "fp32", (lead, heads, Extent(splits), Extent(sizes["head_dim"]))
