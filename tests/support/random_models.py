@@ -133,8 +133,12 @@ def _rows() -> dict[str, tuple[str, dict[str, Any]]]:
             "qwen2_moe",
             {
                 **ARCHITECTURES["qwen2_moe"],
-                **{"num_hidden_layers": 4, "decoder_sparse_step": 2, "mlp_only_layers": [3]},
-                **{"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 3},
+                "num_hidden_layers": 4,
+                "decoder_sparse_step": 2,
+                "mlp_only_layers": [3],
+                "use_sliding_window": True,
+                "sliding_window": 12,
+                "max_window_layers": 3,
             },
         ),
         "qwen3_moe-raw": (
