@@ -162,8 +162,15 @@ def _rows() -> dict[str, tuple[str, dict[str, Any]]]:
 
 _ROWS = _rows()
 IDS = list(_ROWS)
-# A GGUF has no key for an untruncated yarn ramp.
-GGUF_IDS = [identity for identity in IDS if identity != "llama-yarn-smooth"]
+# A GGUF has no key for an untruncated yarn ramp, nor for what llama.cpp takes for granted in
+# mixtures of experts.
+NOT_GGUF = (
+    "llama-yarn-smooth",
+    "qwen2_moe-normalised",
+    "qwen2_moe-some_layers",
+    "qwen3_moe-raw",
+)
+GGUF_IDS = [identity for identity in IDS if identity not in NOT_GGUF]
 
 
 def config(identity: str) -> Any:

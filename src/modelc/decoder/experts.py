@@ -37,7 +37,7 @@ def mix_experts(scope: Scope, source: DecoderModel, experts: Experts, x: ir.Valu
     chosen, shares = _choose(scope, source, experts, x)
     pairs = _sort(scope, experts, chosen)
 
-    all_tokens = [scope.path("tokens"), hidden]
+    all_tokens: Dims = [scope.path("tokens"), hidden]
     flat = scope.constant(f"shape.tokens.{hidden}", np.array([-1, hidden], np.int64))
     tokens = scope.emit("Reshape", [x, flat], all_tokens, "tokens")
     rows = scope.emit("Gather", [tokens, pairs.tokens], [pairs.size, hidden], "rows", axis=0)
