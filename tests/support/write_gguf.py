@@ -207,9 +207,7 @@ def stack_experts(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         module, _, which = name.partition(".experts.")
         which = f"{MIXTRAL[which]}_proj.weight" if which in MIXTRAL else which
         module = module.replace("block_sparse_moe", "mlp")
-        rest[f"{module}.experts.{which}"] = np.stack(
-            [values for _, values in sorted(rows, key=first)]
-        )
+        rest[f"{module}.experts.{which}"] = np.stack([rows[n] for n in sorted(rows)])
     return rest
 
 
