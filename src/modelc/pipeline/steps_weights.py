@@ -69,6 +69,14 @@ def quantise_weights(context: StepContext) -> None:
     save_graph(model, context.out / GRAPH, source_root(context), context.out)
 
 
+def unreached(folder: Path) -> list[str]:
+    """Return the modules, by the step's result, that no calibration token went to."""
+    from modelc.quant.algorithms.layer import UNREACHED
+
+    errors = json.loads((folder / ERRORS).read_text())
+    return [module for module, figures in errors.items() if figures.get(UNREACHED) == 0]
+
+
 def matrix_forms(model: ir.Model, kinds: Mapping[str, str]) -> dict[str, Form]:
     """Return the form of every linear layer's matrix, by module; routers of experts have none."""
     from modelc.decoder.experts import is_router
