@@ -47,7 +47,23 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
     },
     "phi3": {"sliding_window": None},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
+    "qwen2_moe": {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 64,
+    },
+    "qwen3_moe": {
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 32,
+        "norm_topk_prob": True,
+        "head_dim": 32,
+    },
 }
+# Their ropes are those of the dense ones.
+EXPERTS = ("mixtral", "qwen2_moe", "qwen3_moe")
 
 
 def _growing(start: float, step: float, count: int) -> list[float]:
@@ -75,6 +91,8 @@ def _rows() -> dict[str, tuple[str, dict[str, Any]]]:
     rows: dict[str, tuple[str, dict[str, Any]]] = {}
     for name, settings in ARCHITECTURES.items():
         kinds = ["default", "linear", "llama3", "yarn", "longrope"]
+        if name in EXPERTS:
+            kinds = ["default"]
         for kind in ["default", "longrope"] if name == "phi3" else kinds:
             rope = _rope(kind, settings.get("head_dim", HEAD_DIM))
             identity = name if kind == "default" else f"{name}-{kind}"
@@ -106,6 +124,27 @@ def _rows() -> dict[str, tuple[str, dict[str, Any]]]:
         "qwen3-window": ("qwen3", {**qwen2_window, "attention_bias": True}),
         "gemma2-scalar": ("gemma2", {**gemma2, "query_pre_attn_scalar": 24}),
         "phi3-window": ("phi3", {"sliding_window": 12}),
+        "mixtral-window": ("mixtral", {**ARCHITECTURES["mixtral"], "sliding_window": 12}),
+        "qwen2_moe-normalised": (
+            "qwen2_moe",
+            {**ARCHITECTURES["qwen2_moe"], "norm_topk_prob": True, "qkv_bias": False},
+        ),
+        "qwen2_moe-some_layers": (
+            "qwen2_moe",
+            {
+                **ARCHITECTURES["qwen2_moe"],
+                "num_hidden_layers": 4,
+                "decoder_sparse_step": 2,
+                "mlp_only_layers": [3],
+                "use_sliding_window": True,
+                "sliding_window": 12,
+                "max_window_layers": 3,
+            },
+        ),
+        "qwen3_moe-raw": (
+            "qwen3_moe",
+            {**ARCHITECTURES["qwen3_moe"], "norm_topk_prob": False, "mlp_only_layers": [0]},
+        ),
         "phi3-partial": (
             "phi3",
             {
@@ -123,8 +162,15 @@ def _rows() -> dict[str, tuple[str, dict[str, Any]]]:
 
 _ROWS = _rows()
 IDS = list(_ROWS)
-# A GGUF has no key for an untruncated yarn ramp.
-GGUF_IDS = [identity for identity in IDS if identity != "llama-yarn-smooth"]
+# A GGUF has no key for an untruncated yarn ramp, nor for what llama.cpp takes for granted in
+# mixtures of experts.
+NOT_GGUF = (
+    "llama-yarn-smooth",
+    "qwen2_moe-normalised",
+    "qwen2_moe-some_layers",
+    "qwen3_moe-raw",
+)
+GGUF_IDS = [identity for identity in IDS if identity not in NOT_GGUF]
 
 
 def config(identity: str) -> Any:

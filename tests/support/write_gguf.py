@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,22 @@ ARCHITECTURES = {
     "qwen3": gguf.MODEL_ARCH.QWEN3,
     "gemma2": gguf.MODEL_ARCH.GEMMA2,
     "phi3": gguf.MODEL_ARCH.PHI3,
+    "mixtral": gguf.MODEL_ARCH.LLAMA,
+    "qwen2_moe": gguf.MODEL_ARCH.QWEN2MOE,
+    "qwen3_moe": gguf.MODEL_ARCH.QWEN3MOE,
 }
+# llama.cpp computes this, and no file says otherwise.
+NORMALISED = {"mixtral": True, "qwen2_moe": False, "qwen3_moe": True}
 
 
-def write_gguf(folder: Path, path: Path, quant: str = "F32", pre: str = "gpt-2") -> Path:
-    """Write `folder`'s model to `path`; matrices in format `quant`, vectors in F32.
+def write_gguf(
+    folder: Path, path: Path, quant: str = "F32", pre: str = "gpt-2", together: bool = True
+) -> Path:
+    """Write `folder`'s model to `path`; matrices in format `quant`, vectors and routers in F32.
 
-    `pre` names the pre-tokenizer of a byte-level BPE tokenizer. Raises ValueError for what a GGUF
-    can't express.
+    `pre` names the pre-tokenizer of a byte-level BPE tokenizer; unless `together`, each expert's
+    matrices are tensors of their own, as in Mixtral's first files. Raises ValueError for what a
+    GGUF can't express.
     """
     from transformers import AutoConfig
 
@@ -36,9 +45,11 @@ def write_gguf(folder: Path, path: Path, quant: str = "F32", pre: str = "gpt-2")
     architecture = ARCHITECTURES[config.model_type]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     add_sizes(writer, config)
+    add_experts(writer, config)
     add_rope(writer, config)
     add_tokenizer(writer, folder, config.vocab_size, pre)
-    add_weights(writer, folder, config, architecture, gguf.GGMLQuantizationType[quant])
+    kind = gguf.GGMLQuantizationType[quant]
+    add_weights(writer, folder, config, architecture, kind, together)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -75,6 +86,21 @@ def add_sizes(writer: gguf.GGUFWriter, config: Any) -> None:
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
         if config.query_pre_attn_scalar != head_dim(config):
             writer.add_attention_scale(config.query_pre_attn_scalar**-0.5)
+
+
+def add_experts(writer: gguf.GGUFWriter, config: Any) -> None:
+    if config.model_type not in NORMALISED:
+        return
+    if getattr(config, "norm_topk_prob", True) != NORMALISED[config.model_type]:
+        raise ValueError("a GGUF can't express norm_topk_prob")
+    if getattr(config, "mlp_only_layers", []):
+        raise ValueError("llama.cpp wants experts in every layer")
+    writer.add_expert_count(getattr(config, "num_experts", None) or config.num_local_experts)
+    writer.add_expert_used_count(config.num_experts_per_tok)
+    if config.model_type != "mixtral":
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+    if config.model_type == "qwen2_moe":
+        writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
 
 
 def add_rope(writer: gguf.GGUFWriter, config: Any) -> None:
@@ -134,7 +160,12 @@ def llama3_divisors(rope: dict[str, Any], dim: int) -> np.ndarray:
 
 
 def add_weights(
-    writer: gguf.GGUFWriter, folder: Path, config: Any, architecture: gguf.MODEL_ARCH, quant: Any
+    writer: gguf.GGUFWriter,
+    folder: Path,
+    config: Any,
+    architecture: gguf.MODEL_ARCH,
+    quant: Any,
+    together: bool,
 ) -> None:
     from safetensors.torch import load_file
 
@@ -142,20 +173,48 @@ def add_weights(
     tensors: dict[str, Any] = {}
     for part in sorted(folder.glob("*.safetensors")):
         tensors |= load_file(part)
-    for name, tensor in tensors.items():
-        values = tensor.float().numpy()
+    arrays = {name: tensor.float().numpy() for name, tensor in tensors.items()}
+    for name, values in (stack_experts(arrays) if together else arrays).items():
         if architecture is gguf.MODEL_ARCH.LLAMA and ".q_proj." in name:
             values = permute(values, config.num_attention_heads)
         if architecture is gguf.MODEL_ARCH.LLAMA and ".k_proj." in name:
             values = permute(values, config.num_key_value_heads)
         if config.model_type == "gemma2" and name.endswith("norm.weight"):
             values = values + np.float32(1)
-        stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        stored = names.get_name(name, try_suffixes=(".weight", ".bias")) or of_expert(name)
         assert stored, name
-        if values.ndim == 1:
+        values = values.squeeze()  # the gate of a shared expert has one row
+        if values.ndim == 1 or stored.endswith("ffn_gate_inp.weight"):
             writer.add_tensor(stored, values.astype(np.float32))
         else:
             writer.add_tensor(stored, gguf.quants.quantize(values, quant), raw_dtype=quant)
+
+
+OF_EXPERT = re.compile(r"(model\.layers\.(\d+)\.(?:block_sparse_moe|mlp)\.experts)\.(\d+)\.(.+)")
+MIXTRAL = {"w1.weight": "gate", "w2.weight": "down", "w3.weight": "up"}
+
+
+def stack_experts(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Put the matrices of all experts of a layer into one, under the name of their module."""
+    stacked: dict[str, dict[int, np.ndarray]] = {}
+    rest = {}
+    for name, values in arrays.items():
+        if found := OF_EXPERT.fullmatch(name):
+            stacked.setdefault(f"{found[1]}.{found[4]}", {})[int(found[3])] = values
+        else:
+            rest[name] = values
+    for name, rows in stacked.items():
+        module, _, which = name.partition(".experts.")
+        which = f"{MIXTRAL[which]}_proj.weight" if which in MIXTRAL else which
+        module = module.replace("block_sparse_moe", "mlp")
+        rest[f"{module}.experts.{which}"] = np.stack([rows[n] for n in sorted(rows)])
+    return rest
+
+
+def of_expert(name: str) -> str | None:
+    """The name of one of Mixtral's matrices in its first GGUF files."""
+    found = OF_EXPERT.fullmatch(name)
+    return f"blk.{found[2]}.ffn_{MIXTRAL[found[4]]}.{found[3]}.weight" if found else None
 
 
 def permute(values: np.ndarray, heads: int) -> np.ndarray:

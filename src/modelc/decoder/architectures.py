@@ -20,11 +20,13 @@ class Architecture:
         head_norms: queries and keys are RMS-normalised per head before the rotary embedding.
         post_norms: attention and feed-forward are normalised before and after (gemma2), not
             only before.
+        experts: layers may have a mixture of experts; which ones is in the config.
     """
 
     name: str
     head_norms: bool = False
     post_norms: bool = False
+    experts: bool = False
 
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = {
@@ -36,6 +38,9 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
         Architecture("qwen3", head_norms=True),
         Architecture("gemma2", post_norms=True),
         Architecture("phi3"),
+        Architecture("mixtral", experts=True),
+        Architecture("qwen2_moe", experts=True),
+        Architecture("qwen3_moe", head_norms=True, experts=True),
     )
 }
 

@@ -48,7 +48,7 @@ def build_decoder(source: DecoderModel, context_length: int) -> ir.Model:
     hidden = _embed(root.inside("model.embed_tokens"), source, input_ids)
     for layer, cache in enumerate(caches):
         scope = root.inside(f"model.layers.{layer}")
-        hidden = build_layer(scope, source, hidden, tables, masks[windows[layer]], cache)
+        hidden = build_layer(scope, source, layer, hidden, tables, masks[windows[layer]], cache)
     hidden = rms_norm(root.inside("model.norm"), source, hidden)
     logits = _head(root.inside("lm_head"), source, hidden)
 

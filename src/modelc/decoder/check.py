@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from modelc.decoder.architectures import find_architecture
-from modelc.decoder.config import DecoderConfig, DecoderModel
+from modelc.decoder.config import DecoderConfig, DecoderModel, Experts
 from modelc.errors import BadInput, Where
 from modelc.ir.stored import tensor_shape
 
@@ -22,11 +22,16 @@ def check_source(source: DecoderModel) -> None:
         BadInput: names the first size or weight that is wrong.
     """
     check_config(source.config)
-    if source.config.layers > len(source.weights):  # before names of that many are made
-        raise BadInput(
-            f"the model is said to have {source.config.layers} layers, "
-            f"but the source has {len(source.weights)} weights"
-        )
+    experts = source.config.experts
+    for count, what in (
+        (source.config.layers, "layers"),
+        (experts.count * len(experts.layers) if experts else 0, "experts"),
+    ):
+        if count > len(source.weights):  # before names of that many are made
+            raise BadInput(
+                f"the model is said to have {count} {what}, "
+                f"but the source has {len(source.weights)} weights"
+            )
     expected: dict[str, tuple[int, ...]] = dict(plain_shapes(source.config))
     for name, (rows, columns) in linear_shapes(source.config):
         expected[f"{name}.weight"] = (rows, columns)
@@ -61,8 +66,11 @@ def check_config(config: DecoderConfig) -> None:
     Raises:
         BadInput: names the first that doesn't.
     """
-    find_architecture(config.architecture)
-    rope = config.rope
+    architecture, rope, experts = (
+        find_architecture(config.architecture),
+        config.rope,
+        config.experts,
+    )
     caps = (config.attention_softcap, config.logit_softcap)
     scales = (config.attention_scale, config.embedding_scale, config.norm_epsilon)
     sizes = (config.vocab_size, config.hidden_size, config.intermediate_size)
@@ -86,6 +94,8 @@ def check_config(config: DecoderConfig) -> None:
             f"attention scale, embedding scale and epsilon {scales}",
         ),
         (all(map(math.isfinite, caps)) and min(caps) >= 0, f"softcaps {caps}"),
+        (architecture.experts or experts is None, f"experts in {architecture.name}"),
+        (experts is None or _possible(experts, config.layers), f"{experts}"),
     )
     for good, what in checks:
         if not good:
@@ -95,9 +105,18 @@ def check_config(config: DecoderConfig) -> None:
             )
 
 
+def _possible(experts: Experts, layers: int) -> bool:
+    return (
+        1 <= experts.used <= experts.count
+        and experts.hidden > 0
+        and experts.shared_hidden >= 0
+        and list(experts.layers) == sorted(set(experts.layers) & set(range(layers)))
+    )
+
+
 def linear_shapes(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield each linear layer with its shape [out, in]; any of them may have a bias."""
-    hidden, inner = config.hidden_size, config.intermediate_size
+    hidden = config.hidden_size
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     for layer in range(config.layers):
         prefix = f"model.layers.{layer}"
@@ -105,11 +124,24 @@ def linear_shapes(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, int]]
         yield f"{prefix}.self_attn.k_proj", (keys, hidden)
         yield f"{prefix}.self_attn.v_proj", (keys, hidden)
         yield f"{prefix}.self_attn.o_proj", (hidden, queries)
-        yield f"{prefix}.mlp.gate_proj", (inner, hidden)
-        yield f"{prefix}.mlp.up_proj", (inner, hidden)
-        yield f"{prefix}.mlp.down_proj", (hidden, inner)
+        experts = config.experts_of(layer)
+        if experts is None:
+            yield from _feed_forward(f"{prefix}.mlp", hidden, config.intermediate_size)
+            continue
+        yield f"{prefix}.mlp.gate", (experts.count, hidden)
+        for expert in range(experts.count):
+            yield from _feed_forward(f"{prefix}.mlp.experts.{expert}", hidden, experts.hidden)
+        if experts.shared_hidden:
+            yield from _feed_forward(f"{prefix}.mlp.shared_expert", hidden, experts.shared_hidden)
+            yield f"{prefix}.mlp.shared_expert_gate", (1, hidden)
     if not config.tied_head:
         yield "lm_head", (config.vocab_size, hidden)
+
+
+def _feed_forward(module: str, hidden: int, inner: int) -> Iterator[tuple[str, tuple[int, int]]]:
+    yield f"{module}.gate_proj", (inner, hidden)
+    yield f"{module}.up_proj", (inner, hidden)
+    yield f"{module}.down_proj", (hidden, inner)
 
 
 def plain_shapes(config: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:

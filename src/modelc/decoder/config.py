@@ -59,6 +59,29 @@ class Rope:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """A mixture of experts in place of the feed-forward: each token goes to a few of many.
+
+    Attributes:
+        count: experts of a layer.
+        used: how many of them a token goes to.
+        hidden: width of an expert.
+        layers: which layers have experts, ascending; the others have a plain feed-forward of the
+            decoder's `intermediate_size`.
+        normalise: the shares of the experts that a token goes to are made to sum to 1.
+        shared_hidden: width of an expert that every token goes to, weighed by a gate of its own; 0
+            if there is none.
+    """
+
+    count: int
+    used: int
+    hidden: int
+    layers: tuple[int, ...]
+    normalise: bool = True
+    shared_hidden: int = 0
+
+
+@dataclass(frozen=True)
 class DecoderConfig:
     """Sizes and constants of a decoder.
 
@@ -71,6 +94,7 @@ class DecoderConfig:
         activation: of the gated feed-forward.
         max_context: positions that the model was made for, after rope scaling.
         tied_head: the head is the embedding's transpose.
+        experts: None if every layer has a plain feed-forward.
     """
 
     architecture: str
@@ -91,6 +115,11 @@ class DecoderConfig:
     embedding_scale: float = 1.0
     activation: Literal["silu", "gelu_tanh", "gelu"] = "silu"
     tied_head: bool = False
+    experts: Experts | None = None
+
+    def experts_of(self, layer: int) -> Experts | None:
+        """Return the experts of a layer; None if its feed-forward is a plain one."""
+        return self.experts if self.experts and layer in self.experts.layers else None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One decoder layer: attention and gated feed-forward, each between norms, each added back."""
+"""One decoder layer: attention and feed-forward, each between norms, each added back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import onnx_ir as ir
 
 from modelc.decoder.architectures import ARCHITECTURES
 from modelc.decoder.config import DecoderModel
+from modelc.decoder.experts import mix_experts
+from modelc.decoder.feed_forward import feed_forward
 from modelc.decoder.linear import linear, rms_norm
 from modelc.ir.emit import Scope, dims_of, new_value
 
@@ -35,13 +37,15 @@ class KeyValue:
 def build_layer(
     scope: Scope,
     source: DecoderModel,
+    layer: int,
     x: ir.Value,
     tables: Tables,
     mask: ir.Value,
     cache: KeyValue,
 ) -> ir.Value:
     """Return the layer's output [batch, sequence, hidden], called as the layer's module."""
-    post_norms = ARCHITECTURES[source.config.architecture].post_norms
+    config = source.config
+    post_norms, experts = ARCHITECTURES[config.architecture].post_norms, config.experts_of(layer)
 
     def norm(name: str, value: ir.Value) -> ir.Value:
         return rms_norm(scope.inside(name), source, value)
@@ -53,7 +57,10 @@ def build_layer(
     middle = scope.emit("Add", [x, mixed], dims_of(x), "residual")
 
     fed = norm("pre_feedforward_layernorm" if post_norms else "post_attention_layernorm", middle)
-    fed = _feed_forward(scope.inside("mlp"), source, fed)
+    if experts:
+        fed = mix_experts(scope.inside("mlp"), source, experts, fed)
+    else:
+        fed = feed_forward(scope.inside("mlp"), source, fed, config.intermediate_size)
     if post_norms:
         fed = norm("post_feedforward_layernorm", fed)
     return scope.emit("Add", [middle, fed], dims_of(x))
@@ -116,18 +123,3 @@ def _rotate(
         f"{which}_rope",
         rotary_embedding_dim=source.config.rope.dim,
     )
-
-
-def _feed_forward(scope: Scope, source: DecoderModel, x: ir.Value) -> ir.Value:
-    """down(activation(gate(x)) * up(x))."""
-    config = source.config
-    gate = linear(scope.inside("gate_proj"), source, x, config.intermediate_size)
-    up = linear(scope.inside("up_proj"), source, x, config.intermediate_size)
-    if config.activation == "silu":
-        sigmoid = scope.emit("Sigmoid", [gate], dims_of(gate), "sigmoid")
-        active = scope.emit("Mul", [gate, sigmoid], dims_of(gate), "activation")
-    else:
-        kind = "tanh" if config.activation == "gelu_tanh" else "none"
-        active = scope.emit("Gelu", [gate], dims_of(gate), "activation", approximate=kind)
-    product = scope.emit("Mul", [active, up], dims_of(up), "product")
-    return linear(scope.inside("down_proj"), source, product, config.hidden_size)

@@ -74,6 +74,13 @@ class Fields:
             raise self.bad(key, "a list of finite numbers")
         return tuple(map(float, value))
 
+    def integers(self, key: str, default: list[int] | None = None) -> tuple[int, ...]:
+        value = self._get(key, default)
+        whole = isinstance(value, list) and len(value) <= MAX_LIST
+        if not whole or not all(type(item) is int and 0 <= item <= 1 << 31 for item in value):
+            raise self.bad(key, "a list of integers from 0")
+        return tuple(value)
+
     def texts(self, key: str) -> list[str]:
         value = self._get(key, None)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):

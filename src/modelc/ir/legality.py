@@ -23,7 +23,8 @@ _SHAPING = {
 _LOGIC = {"And", "Or", "Not", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where"}
 _COMPOSITE = {"Attention", "RotaryEmbedding", "RMSNormalization"}
 _BASE = _ELEMENTWISE | _SHAPING | _LOGIC | {"MatMul", "Constant"}
-_EXPANDED = _BASE | {"Softmax", "RMSNormalization"}
+_ROUTING = {"Equal", "ReduceSum", "ScatterElements", "Softmax", "TopK"}  # of a mixture of experts
+_EXPANDED = _BASE | _ROUTING | {"RMSNormalization"}
 _DYNAMIC = {"Abs", "Max", "ReduceMax", "Round"}
 _ROUNDING = _DYNAMIC | {"DequantizeLinear", "Pad", "QuantizeLinear"}
 # Static: no shape is computed, and the mask comes from outside.
@@ -66,12 +67,12 @@ ANY_DOMAIN: Final = "*"
 """In the table: the domains that it doesn't name, such as those of a user's own operators."""
 
 LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
-    "canonical": {"": frozenset(_BASE | _COMPOSITE)},
+    "canonical": {"": frozenset(_BASE | _COMPOSITE | _ROUTING)},
     "expanded": {"": frozenset(_EXPANDED)},
     "simulated": {"": frozenset(_EXPANDED | _ROUNDING)},
     "cpu": {
         "": frozenset(
-            _BASE | _COMPOSITE | _DYNAMIC | {"ReduceSum", "SimplifiedLayerNormalization"}
+            _BASE | _COMPOSITE | _DYNAMIC | _ROUTING | {"SimplifiedLayerNormalization"}
         ),
         "com.microsoft": frozenset(
             {

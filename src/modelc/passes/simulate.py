@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 
 import onnx_ir as ir
 
+from modelc.decoder.experts import is_router
 from modelc.ir.encodings import Encoding
 from modelc.ir.legality import Stage
 from modelc.ir.packing.choose import Blocks, Gguf, choose_packing
@@ -91,7 +92,9 @@ class Simulate(Pass):
         return model
 
     def kind_of(self, module: str) -> str:
-        """Return the kind of a module's weight, "" if it stays float."""
+        """Return the kind of a module's weight, "" if it stays float, as routers of experts do."""
+        if is_router(module):
+            return ""
         while module and module not in self.weights:
             module = module.rpartition(".")[0]
         return self.weights.get(module, "")

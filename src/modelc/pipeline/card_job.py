@@ -14,6 +14,7 @@ from modelc.errors import BadInput, Missing
 from modelc.frontends import read_model
 from modelc.passes.qaic.options import QaicGraphOptions
 from modelc.pipeline.job import Job
+from modelc.pipeline.problems import experts_problem
 from modelc.pipeline.recipe_sections import Qaic
 from modelc.pipeline.steps import DEFAULT_CONTEXT
 from modelc.targets.qaic.engine import CallShapes
@@ -73,6 +74,8 @@ def card_job(job: Job) -> CardJob:
     recipe, card = job.recipe, job.target.card
     assert card is not None
     config, asked = read_model(job.source).config, recipe.qaic
+    if problem := experts_problem(config, "Cloud AI 100"):
+        raise BadInput(problem[0], hint=problem[1])
     toolchain: Toolchain = "qnn" if recipe.toolchain == "qnn" else "apps"
     if asked.qnn_config is not None and toolchain != "qnn":
         raise BadInput("qnn_config is for the QNN tools", hint="give --toolchain qnn")

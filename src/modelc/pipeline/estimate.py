@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from modelc.decoder.parameters import count_parameters
 from modelc.frontends import read_model
 from modelc.ir.packing.form_packing import FormPacking
 from modelc.ir.packing.half import HALVES
@@ -25,9 +26,6 @@ from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.steps import DEFAULT_CONTEXT
 from modelc.quant.overrides import EMBEDDING, HEAD
 from modelc.targets.qaic.estimate import device_memory, fewest_devices
-
-if TYPE_CHECKING:
-    from modelc.decoder.config import DecoderModel
 
 # Bits per weight, scales included, as each kind of weights lies in memory.
 _BITS: Final[dict[str, float]] = {"q8_0": 8 + 32 / 32, "q4_0": 4 + 32 / 32}
@@ -69,6 +67,7 @@ class Estimate:
     """The answer of `modelc estimate`; sizes in bytes.
 
     Attributes:
+        active_parameters: those that a token meets: not the experts that it doesn't go to.
         context_length, new_tokens: the longest.
         kv_per_token: KV cache of one position in all layers.
         limit: what the target has for one part.
@@ -80,6 +79,7 @@ class Estimate:
     context_length: int
     new_tokens: int
     parameters: int
+    active_parameters: int
     kv_per_token: int
     parts: tuple[PartEstimate, ...]
     limit: int
@@ -91,8 +91,11 @@ class Estimate:
 
     @property
     def title(self) -> str:
+        active = ""
+        if self.active_parameters < self.parameters:
+            active = f" ({self.active_parameters / 1e6:.1f}M for each token)"
         return (
-            f"{self.parameters / 1e6:.1f}M parameters on {self.target} as {self.quant}, "
+            f"{self.parameters / 1e6:.1f}M parameters{active} on {self.target} as {self.quant}, "
             f"context {self.context_length}, {self.new_tokens} new tokens per call"
         )
 
@@ -119,14 +122,15 @@ def estimate_source(source: Path, recipe: Recipe) -> Estimate:
 
 def _on_snapdragon(job: Job) -> Estimate:
     plan = decoder_job(job)
-    longest = max(plan.layout.context_lengths)
+    longest, parameters = max(plan.layout.context_lengths), count_parameters(plan.sizes.model)
     sizes = ((place, part, plan.size(place)) for place, part in plan.layout.numbered())
     return Estimate(
         target=job.target.name,
         quant=job.scheme.name,
         context_length=longest,
         new_tokens=max(plan.layout.ars),
-        parameters=_parameters(plan.sizes.model),
+        parameters=parameters.total,
+        active_parameters=parameters.active,
         kv_per_token=plan.config.layers * plan.sizes.kv_per_layer // longest,
         parts=tuple(
             PartEstimate(place, str(part), size.weights, size.kv_cache, size.activations, size.host)
@@ -141,15 +145,17 @@ def _on_cpu(job: Job) -> Estimate:
     """Activations are those of the expanded graph, so attention scores count whole: an upper bound,
     as the kernels fuse them."""
     from modelc.decoder.builder import build_decoder
+    from modelc.decoder.experts import routed_sizes
     from modelc.ir.liveness import peak_activations
     from modelc.passes.expand import ExpandComposites
 
     decoder = read_model(job.source)
-    config = decoder.config
+    config, parameters = decoder.config, count_parameters(decoder)
     length = max(job.recipe.context_length, default=min(config.max_context, DEFAULT_CONTEXT))
     new_tokens = min(max(job.recipe.ar), length)
     graph = ExpandComposites().apply(build_decoder(decoder, length))
     sizes = {"batch": 1, "sequence": new_tokens, "past": length - new_tokens}
+    sizes |= routed_sizes(config, new_tokens)
     peak = peak_activations(graph, sizes, 4)
     kv_per_token = 2 * config.layers * config.kv_heads * config.head_dim * 4
     kinds = cpu_kinds(job, decoder)
@@ -162,7 +168,8 @@ def _on_cpu(job: Job) -> Estimate:
         quant=job.scheme.name,
         context_length=length,
         new_tokens=new_tokens,
-        parameters=_parameters(decoder),
+        parameters=parameters.total,
+        active_parameters=parameters.active,
         kv_per_token=kv_per_token,
         parts=(part,),
         limit=free_memory(),
@@ -174,6 +181,7 @@ def _on_card(job: Job) -> Estimate:
     plan = card_job(job)
     assert job.target.card is not None
     options, decoder = plan.options, read_model(job.source)
+    parameters = count_parameters(decoder)
     sizes: dict[str, int | bool] = {
         "context_length": plan.shapes.context_length,
         "sequences": plan.shapes.sequences,
@@ -195,7 +203,8 @@ def _on_card(job: Job) -> Estimate:
         quant="mxfp6" if options.mxfp6_matmul else "fp16",
         context_length=plan.shapes.context_length,
         new_tokens=plan.shapes.prefill_seq_len,
-        parameters=_parameters(decoder),
+        parameters=parameters.total,
+        active_parameters=parameters.active,
         kv_per_token=memory.states * count // positions,
         parts=parts,
         limit=memory.available,
@@ -210,10 +219,6 @@ _FAMILIES: Final[Mapping[str, Callable[[Job], Estimate]]] = {
     "snapdragon": _on_snapdragon,
     "qaic": _on_card,
 }
-
-
-def _parameters(model: DecoderModel) -> int:
-    return sum(math.prod(tensor_shape(matrix)) for matrix in model.weights.values())
 
 
 def _weight_bytes(job: Job, kinds: Mapping[str, str], name: str, weight: StoredMatrix) -> float:

@@ -12,8 +12,10 @@ from modelc.pipeline.graph_of import graph_of
 from modelc.pipeline.job import Job
 from modelc.pipeline.module_kinds import cpu_kinds, most_and_others
 from modelc.pipeline.plan_weights import weights_input, weights_step
+from modelc.pipeline.report import UNREACHED
 from modelc.pipeline.step import SOURCE, Step, StepContext
 from modelc.pipeline.steps import IR
+from modelc.pipeline.steps_weights import STEP, unreached
 from modelc.pipeline.store import Entry
 
 MODEL: Final = "model.onnx"
@@ -62,7 +64,9 @@ def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
         for name, digest in entry.record.files.items()
         if not name.startswith(f"{IR}/")
     }
-    return Contents(files, (graph_of(entry.path / MODEL),))
+    alone = unreached(entries[STEP].path) if STEP in entries else []
+    told = {UNREACHED: alone} if alone else {}
+    return Contents(files, (graph_of(entry.path / MODEL),), told)
 
 
 CPU: Final = Family(

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from modelc.decoder.experts import is_router
 from modelc.errors import BadInput
 from modelc.files import whole_file, write_atomic
 from modelc.ir.arrays import load_sequence, save_sequence
@@ -53,7 +54,7 @@ def keep_part(
     weights: dict[str, Written] = {
         f"{module}.weight": (coded, layer.forms[module]) for module, coded in layer.coded.items()
     }
-    weights |= {name: _narrowed(array) for name, array in changed.items()}
+    weights |= {name: _narrowed(name, array) for name, array in changed.items()}
     if weights:
         with whole_file(folder / f"{layer.name}.safetensors") as name:
             write_weights(name, weights)
@@ -98,13 +99,13 @@ def _write(path: Path, document: Any) -> None:
     write_atomic(path, json.dumps(document).encode(), durable=False)
 
 
-def _narrowed(array: Floats) -> np.ndarray:
-    """Tables lie in 16 bits, vectors in 32.
+def _narrowed(name: str, array: Floats) -> np.ndarray:
+    """Tables lie in 16 bits, vectors and routers of experts in 32.
 
     Raises:
         BadInput: a number is too large for 16 bits.
     """
-    if array.ndim == 1:
+    if array.ndim == 1 or is_router(name.removesuffix(".weight")):
         return array
     with np.errstate(over="ignore"):
         halves = array.astype(np.float16)

@@ -51,8 +51,24 @@ def _inspect_source(path: Path) -> Inspection:
         **description.metadata,
         "tensors": len(rows),
         "bytes": sum(row["bytes"] for row in rows),
+        **_parameters(path),
     }
     return Inspection(description.kind, facts, {"tensors": rows})
+
+
+def _parameters(path: Path) -> dict[str, int]:
+    """Return how many parameters a decoder has, and how many a token meets if it has experts;
+    nothing of a source that modelc can't compile, which can still be looked at."""
+    from modelc.decoder.parameters import count_parameters
+    from modelc.frontends import read_model
+
+    try:
+        model = read_model(path)
+    except BadInput:
+        return {}
+    counted = count_parameters(model)
+    active = {"active_parameters": counted.active} if model.config.experts else {}
+    return {"parameters": counted.total, **active}
 
 
 def _inspect_onnx(path: Path) -> Inspection:

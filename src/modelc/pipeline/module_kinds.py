@@ -6,17 +6,19 @@ from collections import Counter
 from collections.abc import Mapping
 
 from modelc.decoder.config import DecoderModel
+from modelc.decoder.experts import is_router
 from modelc.ir.stored import tensor_shape
 from modelc.pipeline.job import Job
 from modelc.quant.overrides import EMBEDDING, HEAD, weight_kinds
 
 
 def matrix_shapes(model: DecoderModel) -> dict[str, tuple[int, ...]]:
-    """Return the shape [outputs, inputs] of each matrix by module; a tied head is one as well."""
+    """Return the shape [outputs, inputs] of each matrix by module; a tied head is one as well.
+    Routers of experts are left out: they stay floats."""
     shapes = {
         name.removesuffix(".weight"): tensor_shape(matrix)
         for name, matrix in model.weights.items()
-        if len(matrix.shape) == 2
+        if len(matrix.shape) == 2 and not is_router(name.removesuffix(".weight"))
     }
     if model.config.tied_head:
         shapes[HEAD] = shapes[EMBEDDING]

@@ -8,7 +8,7 @@ from typing import Final
 
 from modelc.decoder.architectures import find_architecture
 from modelc.decoder.config import DecoderConfig
-from modelc.pipeline.problems import Problem
+from modelc.pipeline.problems import Problem, experts_problem
 from modelc.pipeline.recipe import Recipe
 from modelc.targets.snapdragon.graph_names import GraphKey
 
@@ -26,6 +26,13 @@ def plan_problems(
     """
     for check in _CHECKS:
         yield from check(recipe, config, lengths, fp16)
+
+
+def _experts(
+    recipe: Recipe, config: DecoderConfig, lengths: tuple[int, ...], fp16: bool
+) -> Iterator[Problem]:
+    if problem := experts_problem(config, "Snapdragon targets"):
+        yield problem
 
 
 def _each_once(
@@ -118,6 +125,7 @@ def _toolchain(
 
 Check = Callable[[Recipe, DecoderConfig, tuple[int, ...], bool], Iterator[Problem]]
 _CHECKS: Final[tuple[Check, ...]] = (
+    _experts,
     _each_once,
     _one_by_one,
     _room,

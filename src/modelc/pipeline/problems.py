@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from modelc.decoder.config import DecoderConfig
 from modelc.errors import BadInput, Where
 
 Made = TypeVar("Made")
 Problem = tuple[str, str]
 """What is wrong, and what to do about it."""
+
+
+def experts_problem(config: DecoderConfig, target: str) -> Problem | None:
+    """Return what is wrong with a mixture of experts where graphs are static."""
+    if config.experts is None:
+        return None
+    what = f"{config.architecture} is a mixture of experts, which isn't built for {target} yet"
+    return what, "compile it for --target cpu"
 
 
 class Problems:

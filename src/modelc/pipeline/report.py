@@ -16,6 +16,10 @@ from modelc.pipeline.report_snapdragon import snapdragon_sections
 
 REPORT: Final = "report.md"
 REQUANTISED: Final = "requantised.json"
+UNREACHED: Final = "unreached_experts"
+"""In a manifest's settings: matrices of experts that no calibration token went to."""
+
+_SHOWN: Final = 12
 
 
 def render_report(
@@ -42,6 +46,7 @@ def render_report(
         f"perplexity {metrics['perplexity']['bundle']:.3f} "
         f"(float {metrics['perplexity']['reference']:.3f}).",
         *(["", searched(settings[AUTO])] if AUTO in settings else []),
+        *(["", _unreached(settings[UNREACHED])] if UNREACHED in settings else []),
         "",
         "## Checks",
         "",
@@ -79,6 +84,14 @@ def searched(search: Mapping[str, Any]) -> str:
         f"trial{'s' * (trials > 1)}; simulated, perplexity is {found['perplexity_ratio']:.4f} of "
         f"the float model's, the KL divergence {found['kl_divergence']:.4f} and the SQNR "
         f"{found['sqnr_db']:.1f} dB."
+    )
+
+
+def _unreached(modules: Sequence[str]) -> str:
+    shown = ", ".join(modules[:_SHOWN]) + (", ..." if len(modules) > _SHOWN else "")
+    return (
+        f"No calibration token went to {len(modules)} of the experts' matrices, which are rounded "
+        f"to nearest: {shown}."
     )
 
 

@@ -69,8 +69,17 @@ def quantise_weights(context: StepContext) -> None:
     save_graph(model, context.out / GRAPH, source_root(context), context.out)
 
 
+def unreached(folder: Path) -> list[str]:
+    """Return the modules, by the step's result, that no calibration token went to."""
+    from modelc.quant.algorithms.layer import UNREACHED
+
+    errors = json.loads((folder / ERRORS).read_text())
+    return [module for module, figures in errors.items() if figures.get(UNREACHED) == 0]
+
+
 def matrix_forms(model: ir.Model, kinds: Mapping[str, str]) -> dict[str, Form]:
-    """Return the form of every linear layer's matrix, by module."""
+    """Return the form of every linear layer's matrix, by module; routers of experts have none."""
+    from modelc.decoder.experts import is_router
     from modelc.ir.packing.kinds import KINDS
     from modelc.passes.htp.quantised_weights import kind_of
 
@@ -79,7 +88,7 @@ def matrix_forms(model: ir.Model, kinds: Mapping[str, str]) -> dict[str, Form]:
         for name, value in model.graph.initializers.items()
         if any(use.node.op_type == "MatMul" for use in value.uses())
     )
-    return {module: KINDS[kind_of(module, kinds)] for module in modules}
+    return {m: KINDS[kind_of(m, kinds)] for m in modules if not is_router(m)}
 
 
 def _refer(model: ir.Model, part: FinishedPart, path: Path, forms: Mapping[str, Form]) -> None:

@@ -26,6 +26,9 @@ IDS = [
     "gemma2",
     "phi3-window",
     "phi3-partial-longrope",
+    "mixtral",
+    "qwen2_moe-some_layers",
+    "qwen3_moe",
 ]
 
 

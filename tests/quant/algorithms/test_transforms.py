@@ -24,6 +24,7 @@ from modelc.verify.metrics import sqnr_db
 
 CONTEXT = 64
 PLAIN = ["llama-bias", "llama-tied", "llama-mha", "mistral", "qwen2", "qwen3", "phi3-partial"]
+EXPERTS = ["mixtral", "qwen2_moe-some_layers", "qwen3_moe"]
 TRANSFORMS = {
     "rotate": Rotate(),
     "smooth": Smooth(alpha=0.7),
@@ -35,7 +36,7 @@ SAMPLES = [[int(t) for t in np.random.default_rng(seed).integers(0, 300, 40)] fo
 Made = tuple[DecoderModel, ir.Model, np.ndarray]
 
 
-@pytest.fixture(scope="module", params=[*PLAIN, "gemma2"])
+@pytest.fixture(scope="module", params=[*PLAIN, *EXPERTS, "gemma2"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A model, its graph, and its logits."""
     folder = random_models.make(request.param, tmp_path_factory.mktemp(request.param))

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from modelc.decoder.config import DecoderConfig
+from modelc.decoder.config import DecoderConfig, Experts
 from modelc.errors import BadInput, Where, nearest
 from modelc.frontends.fields import Fields
 from modelc.frontends.gguf.rope import KEYS as ROPE_KEYS
 from modelc.frontends.gguf.rope import read_rope
 from modelc.frontends.stored import StoredTensor
 
-MAX_LAYERS, MAX_SIZE = 4096, 1 << 24
+MAX_LAYERS, MAX_EXPERTS, MAX_SIZE = 4096, 4096, 1 << 24
 
 # Keys under the architecture's name, beside those of rope.
 KEYS: Final = (
@@ -22,6 +22,8 @@ KEYS: Final = (
     "attention.value_length", "attention.layer_norm_rms_epsilon", "attention.scale",
     "attention.sliding_window", "attention.sliding_window_pattern",
     "attn_logit_softcapping", "final_logit_softcapping",
+    "expert_count", "expert_used_count", "expert_feed_forward_length",
+    "expert_shared_feed_forward_length",
     "tensor_data_layout",  # where the weights came from
 )  # fmt: skip
 
@@ -36,6 +38,23 @@ _LAYER: Final[Mapping[str, str]] = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_EXPERTS: Final[Mapping[str, str]] = {
+    "ffn_gate_inp": "mlp.gate",
+    "ffn_gate_exps": "mlp.experts.gate_proj",
+    "ffn_up_exps": "mlp.experts.up_proj",
+    "ffn_down_exps": "mlp.experts.down_proj",
+}
+_SHARED_EXPERT: Final[Mapping[str, str]] = {
+    "ffn_gate_inp_shexp": "mlp.shared_expert_gate",
+    "ffn_gate_shexp": "mlp.shared_expert.gate_proj",
+    "ffn_up_shexp": "mlp.shared_expert.up_proj",
+    "ffn_down_shexp": "mlp.shared_expert.down_proj",
+}
+_HEAD_NORMS: Final[Mapping[str, str]] = {
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+}
+_QKV_BIASES: Final = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
 @dataclass(frozen=True)
@@ -46,31 +65,48 @@ class GgufArchitecture:
         permuted: the rows of q and k are interleaved (llama.cpp rotates neighbours there).
         biases: modules that always have one; the others may.
         layer: canonical (or fused) module of each tensor of a layer.
+        plain: the canonical architecture of files without experts; "" if there are none.
+        experts: that of files with experts; "" if there are none.
+        normalise, shared: of the experts.
     """
 
     permuted: bool = False
     biases: tuple[str, ...] = ()
     layer: Mapping[str, str] = field(default_factory=lambda: _LAYER)
+    plain: str = ""
+    experts: str = ""
+    normalise: bool = True
+    shared: bool = False
 
 
-# Mistral's files say "llama".
+# Mistral's files say "llama", and Mixtral's too.
 ARCHITECTURES: Final[Mapping[str, GgufArchitecture]] = {
-    "llama": GgufArchitecture(permuted=True),
-    "qwen2": GgufArchitecture(biases=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
-    "qwen3": GgufArchitecture(
-        layer={**_LAYER, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+    "llama": GgufArchitecture(
+        plain="llama", experts="mixtral", permuted=True, layer={**_LAYER, **_EXPERTS}
     ),
+    "qwen2": GgufArchitecture(plain="qwen2", biases=_QKV_BIASES),
+    "qwen3": GgufArchitecture(plain="qwen3", layer={**_LAYER, **_HEAD_NORMS}),
     "gemma2": GgufArchitecture(
+        plain="gemma2",
         layer={
             **_LAYER,
             "post_attention_norm": "post_attention_layernorm",
             "ffn_norm": "pre_feedforward_layernorm",
             "post_ffw_norm": "post_feedforward_layernorm",
-        }
+        },
     ),
     "phi3": GgufArchitecture(
-        layer={**_LAYER, "attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}
+        plain="phi3",
+        layer={**_LAYER, "attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"},
     ),
+    "qwen2moe": GgufArchitecture(
+        experts="qwen2_moe",
+        biases=_QKV_BIASES,
+        layer={**_LAYER, **_EXPERTS, **_SHARED_EXPERT},
+        normalise=False,
+        shared=True,
+    ),
+    "qwen3moe": GgufArchitecture(experts="qwen3_moe", layer={**_LAYER, **_HEAD_NORMS, **_EXPERTS}),
 }
 
 
@@ -114,8 +150,9 @@ def read_config(metadata: Fields, tensors: Mapping[str, StoredTensor]) -> Decode
     if rope.kind == "yarn":  # some files give the length before scaling
         longest = max(longest, int(rope.original_context * rope.factor))
     gemma = name == "gemma2"
+    experts = _experts(fields, ARCHITECTURES[name], layers, tensors)
     return DecoderConfig(
-        architecture=name,
+        architecture=ARCHITECTURES[name].experts if experts else ARCHITECTURES[name].plain,
         vocab_size=_vocab_size(metadata, tensors),
         hidden_size=hidden,
         intermediate_size=fields.integer("feed_forward_length", low=1, high=MAX_SIZE),
@@ -133,6 +170,38 @@ def read_config(metadata: Fields, tensors: Mapping[str, StoredTensor]) -> Decode
         embedding_scale=hidden**0.5 if gemma else 1.0,
         activation="gelu_tanh" if gemma else "silu",
         tied_head="output.weight" not in tensors,
+        experts=experts,
+    )
+
+
+def _experts(
+    fields: Fields, row: GgufArchitecture, layers: int, tensors: Mapping[str, StoredTensor]
+) -> Experts | None:
+    """Return the experts, which those layers have that have a router."""
+    count = fields.integer("expert_count", 0, high=MAX_EXPERTS)
+    if count and not row.experts:
+        raise fields.bad("expert_count", "0 in this architecture")
+    if not count and not row.plain:
+        raise fields.bad("expert_count", "positive")
+    if not count:
+        return None
+    used = fields.integer("expert_used_count", low=1, high=count)
+    inner = fields.integer("feed_forward_length", low=1, high=MAX_SIZE)
+    # What llama.cpp takes where a file doesn't say.
+    own = inner if row.plain else max(inner // used, 1)
+    hidden = fields.integer("expert_feed_forward_length", own, low=1, high=MAX_SIZE)
+    shared = fields.integer("expert_shared_feed_forward_length", inner if row.shared else 0)
+    if bool(shared) != row.shared or shared > MAX_SIZE:
+        raise fields.bad(
+            "expert_shared_feed_forward_length", "positive" if row.shared else "0 here"
+        )
+    return Experts(
+        count=count,
+        used=used,
+        hidden=hidden,
+        layers=tuple(n for n in range(layers) if f"blk.{n}.ffn_gate_inp.weight" in tensors),
+        normalise=row.normalise,
+        shared_hidden=shared,
     )
 
 

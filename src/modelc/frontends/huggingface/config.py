@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from modelc.decoder.config import DecoderConfig
 from modelc.errors import BadInput, Where, nearest
 from modelc.frontends.fields import Fields
+from modelc.frontends.huggingface.experts import read_experts
 from modelc.frontends.huggingface.rope import read_rope
 
 # What transformers assumes where a config.json leaves a key out, by model_type; a key that is
@@ -33,6 +34,13 @@ MODEL_TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
         "tie_word_embeddings": True,
     },
     "phi3": {"class": "Phi3ForCausalLM", "original_max_position_embeddings": 4096},
+    "mixtral": {"class": "MixtralForCausalLM", "rope_theta": 1e6},
+    "qwen2_moe": {
+        "class": "Qwen2MoeForCausalLM",
+        "sliding_window": 4096,
+        "max_window_layers": 28,
+    },
+    "qwen3_moe": {"class": "Qwen3MoeForCausalLM", "sliding_window": 4096},
 }
 
 ACTIVATIONS: Final[Mapping[str, Literal["silu", "gelu_tanh", "gelu"]]] = {
@@ -87,16 +95,19 @@ def read_config(given: Fields) -> DecoderConfig:
             "hidden_activation" if gemma else "hidden_act", ACTIVATIONS, "silu"
         ),
         tied_head=config.boolean("tie_word_embeddings", False),
+        experts=read_experts(config),
     )
 
 
 def read_biases(given: Fields) -> frozenset[str]:
     """Return the modules of a layer that have a bias, by a config.json that `read_config` reads."""
     model_type = given.text("model_type")
-    if model_type == "qwen2":
+    if model_type == "qwen2" or (model_type == "qwen2_moe" and given.boolean("qkv_bias", True)):
         return frozenset(ATTENTION[:3])
     biases: set[str] = set()
-    if model_type in ("llama", "qwen3", "gemma2") and given.boolean("attention_bias", False):
+    if model_type in ("llama", "qwen3", "qwen3_moe", "gemma2") and given.boolean(
+        "attention_bias", False
+    ):
         biases |= set(ATTENTION)
     if model_type == "llama" and given.boolean("mlp_bias", False):
         biases |= {"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}
@@ -128,11 +139,14 @@ def _windows(config: Fields) -> tuple[int, ...]:
     window = config.integer("sliding_window", 0)
     if model_type == "llama":
         window = 0
-    if model_type in ("qwen2", "qwen3") and not config.boolean("use_sliding_window", False):
+    if model_type.startswith("qwen") and not config.boolean("use_sliding_window", False):
         window = 0
     if model_type in ("qwen2", "qwen3"):
         first = config.integer("max_window_layers")
         usual = [window > 0 and layer >= first for layer in range(layers)]
+    elif model_type == "qwen2_moe":  # the even ones of the first ones
+        last = config.integer("max_window_layers")
+        usual = [window > 0 and layer % 2 == 0 and layer < last for layer in range(layers)]
     elif model_type == "gemma2":
         usual = [layer % 2 == 0 for layer in range(layers)]
     else:
@@ -140,7 +154,7 @@ def _windows(config: Fields) -> tuple[int, ...]:
     windowed = _layer_types(config, layers) or usual
     if any(windowed) and not window:
         raise config.bad("sliding_window", "positive, as some layers have a window")
-    if model_type in ("llama", "mistral", "phi3") and windowed != usual:
+    if model_type in ("llama", "mistral", "phi3", "mixtral", "qwen3_moe") and windowed != usual:
         raise config.bad("layer_types", f"the same for all layers in {model_type}")
     return tuple(window if has else 0 for has in windowed)
 

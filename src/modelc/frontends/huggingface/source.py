@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from modelc.decoder.check import check_source
 from modelc.decoder.config import DecoderConfig, DecoderModel, DecoderSource
 from modelc.errors import BadInput, Where
+from modelc.frontends.experts import name_experts
 from modelc.frontends.fields import Fields, parse_json, read_text
 from modelc.frontends.huggingface.config import read_biases, read_config
 from modelc.frontends.huggingface.quantised.gather import Gathered, gather
@@ -46,7 +47,7 @@ def read_model(folder: Path) -> DecoderModel:
     }
     if config.tied_head:
         tensors.pop("lm_head.weight", None)
-    weights = place_weights(tensors, config, norm_add=_norm_add(config))
+    weights = place_weights(name_experts(tensors, config), config, norm_add=_norm_add(config))
     check_biases(weights, read_biases(given), config, folder)
     model = DecoderModel(config, weights)
     check_source(model)

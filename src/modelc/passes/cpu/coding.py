@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from modelc.decoder.experts import is_router
 from modelc.errors import BadInput, ModelcError, Where
 from modelc.ir.packing.choose import Blocks, Gguf, choose_packing
 from modelc.ir.packing.form_packing import FormPacking, form_packing
@@ -28,9 +29,13 @@ def coding_of(
 ) -> Coding:
     """Return how a layer's matrices are coded, the options being those of `PackWeights`.
 
+    Routers of experts stay floats.
+
     Raises:
         BadInput: its rows are no whole number of GGML's blocks.
     """
+    if is_router(first_module(module_of(linear.nodes[0]))):
+        return None
     columns = linear.matrices[0].shape[-1]
     if weights == "kinds":
         form = KINDS[kind_of(module_of(linear.nodes[0]), kinds)]
@@ -53,10 +58,15 @@ def form_coding(form: Form, columns: int, activations: str) -> FormPacking | For
     return form_packing(form, columns) or form
 
 
+def first_module(module: str) -> str:
+    """Return the first of merged modules ("a+b"), or the only one."""
+    return module.partition("+")[0]
+
+
 def kind_of(module: str, kinds: Mapping[str, str]) -> str:
     """Return the kind of the weights of a module, or of merged ones ("a+b"), which have the same:
     that of the longest path that it is or lies in, "" having all in it."""
-    path = module.partition("+")[0]
+    path = first_module(module)
     while path not in kinds:
         if not path:
             raise ModelcError("nothing says how its weight is stored", where=Where(module=module))

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from modelc.decoder.experts import is_router
 from modelc.ir.emit import Scope, dims_of, new_value
 from modelc.ir.legality import Stage
 from modelc.ir.packing.choose import Blocks, Gguf, choose_packing
@@ -21,7 +22,7 @@ from modelc.ir.packing.recentre import REST_BLOCK
 from modelc.ir.stored import StoredMatrix
 from modelc.passes.base import Pass
 from modelc.passes.cpu import contrib
-from modelc.passes.cpu.coding import Weights, coding_of, kind_of
+from modelc.passes.cpu.coding import Weights, coding_of, first_module, kind_of
 from modelc.passes.cpu.contrib import MICROSOFT, import_contrib
 from modelc.passes.cpu.linears import Linear, linears, matrices_of
 from modelc.passes.cpu.look_up import look_up_halves, look_up_packed
@@ -61,7 +62,7 @@ class PackWeights(Pass):
         graph = model.graph
         import_contrib(model)
         if self.activations != "int8_dynamic":  # that is what MatMulNBits does
-            round_dynamically(graph, self.activations, lambda module: kind_of(module, self.kinds))
+            round_dynamically(graph, self.activations, self._kind_of)
         for linear in linears(graph):
             self._pack_linear(graph, linear)
         for node in list(graph):
@@ -69,6 +70,10 @@ class PackWeights(Pass):
                 self._pack_table(graph, node, node.inputs[0])
         RemoveUnusedNodesPass()(model)
         return model
+
+    def _kind_of(self, module: str) -> str:
+        """Return the kind of a module's weight, "" for routers of experts."""
+        return "" if is_router(first_module(module)) else kind_of(module, self.kinds)
 
     def _pack_linear(self, graph: ir.Graph, linear: Linear) -> None:
         coding = coding_of(linear, self.weights, self.gguf, self.kinds, self.activations)
@@ -153,7 +158,7 @@ def _matmul(
 
 
 def _block_sums(graph: ir.Graph, linear: Linear, block_size: int) -> ir.Value:
-    """The sum of each block of x, [batch, sequence, blocks], once for all that read x."""
+    """The sum of each block of x, [..., blocks], once for all that read x."""
     name = f"{linear.x.name}.sums.{block_size}"
     for node in linear.x.consumers():
         for reader in node.outputs[0].consumers():
@@ -163,10 +168,10 @@ def _block_sums(graph: ir.Graph, linear: Linear, block_size: int) -> ir.Value:
     *lead, width = dims_of(linear.x)
     assert isinstance(width, int)
     blocks = width // block_size
-    shape = scope.constant(
-        f"shape.blocks.{blocks}x{block_size}", np.array([0, 0, blocks, block_size], np.int64)
-    )
-    axis = scope.constant("axis.within_blocks", np.array([3], np.int64))
+    sizes = [*(0 for _ in lead), blocks, block_size]
+    ending = "" if len(lead) == 2 else f".{len(lead)}"  # an expert's tokens have no batch
+    shape = scope.constant(f"shape.blocks.{blocks}x{block_size}{ending}", np.array(sizes, np.int64))
+    axis = scope.constant(f"axis.within_blocks{ending}", np.array([len(sizes) - 1], np.int64))
     split = new_value(f"{linear.x.name}.blocks.{block_size}", [*lead, blocks, block_size])
     sums = new_value(name, [*lead, blocks])
     scope.emit_many("Reshape", [linear.x, shape], [split])

@@ -71,18 +71,26 @@ class Awq(Algorithm):
             for module, form in layer.forms.items():
                 if form.block_rows == 1 and not module.endswith((".q_proj", ".k_proj")):
                     inputs = spaced(layer.inputs_of(module), self.tokens)
+                    if not len(inputs):
+                        continue
                     weight = f"{module}.weight"
                     layer.weights[weight] = clip_to_inputs(layer.weights[weight], inputs, form)
 
     def _factors(self, layer: Layer, seam: Seam) -> Floats:
-        """Return the factors that lose least, float32 [channels]."""
+        """Return the factors that lose least, float32 [channels]; 1 if no token was seen."""
         inputs = spaced(layer.inputs_of(seam.behind[0]), self.tokens)
+        if not len(inputs):
+            return np.ones(len(seam.rows(layer)), np.float32)
         matrices = [
-            (spaced(layer.weights[f"{m}.weight"], self.rows, layer.forms[m]), layer.forms[m])
+            (
+                spaced(layer.weights[f"{m}.weight"], self.rows, layer.forms[m]),
+                layer.forms[m],
+                spaced(layer.inputs_of(m), self.tokens),
+            )
             for m in seam.behind
             if m in layer.forms
         ]
-        peaks = np.max([column_peaks(matrix) for matrix, _ in matrices], axis=0)
+        peaks = np.max([column_peaks(matrix) for matrix, _, _ in matrices], axis=0)
         loudness = _above_zero(seam.most_of_columns(np.abs(inputs).mean(axis=0)))
         weights = _above_zero(seam.most_of_columns(peaks))
         best, least, unscaled = np.ones_like(loudness), float("inf"), 0.0
@@ -91,8 +99,8 @@ class Awq(Algorithm):
             for step in range(self.steps + 1):
                 factors = _centred(start * np.power(base, np.float32(step / self.steps)))
                 lost = sum(
-                    output_error(matrix, form, inputs, seam.to_columns(factors))
-                    for matrix, form in matrices
+                    output_error(matrix, form, read, seam.to_columns(factors))
+                    for matrix, form, read in matrices
                 )
                 unscaled = unscaled or lost  # the first
                 if lost < least:

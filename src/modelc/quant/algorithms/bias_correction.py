@@ -27,7 +27,7 @@ class BiasCorrection(Algorithm):
 
     def apply(self, layer: Layer) -> None:
         for module, coded in layer.coded.items():
-            if module not in layer.reads:
+            if module not in layer.reads or not len(layer.inputs_of(module)):
                 continue
             errors = layer.weights[f"{module}.weight"] - dequantise_rows(coded)
             mean = layer.inputs_of(module).mean(0, dtype=np.float64).astype(np.float32)

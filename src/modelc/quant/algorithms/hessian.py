@@ -33,9 +33,12 @@ def moments_of(layer: Layer) -> Iterator[tuple[str, Floats, Form, Floats]]:
 
 
 def second_moments(inputs: Floats) -> Floats:
-    """Return X'X / tokens of inputs [tokens, n], float32 [n, n]."""
+    """Return X'X / tokens of inputs [tokens, n], float32 [n, n]. Without tokens it is the identity:
+    all that is known then is the error of the weights themselves."""
+    if not len(inputs):
+        return np.eye(inputs.shape[1], dtype=np.float32)
     moments: Floats = inputs.T @ inputs
-    moments /= np.float32(max(len(inputs), 1))
+    moments /= np.float32(len(inputs))
     return moments
 
 
@@ -52,7 +55,9 @@ def checked(moments: Floats, module: str) -> Floats:
 
 def importance(inputs: Floats) -> Floats:
     """Return the mean square of each of the inputs [tokens, n], float32 [n]: H's diagonal."""
-    squares: Floats = np.einsum("tn,tn->n", inputs, inputs) / np.float32(max(len(inputs), 1))
+    if not len(inputs):
+        return np.ones(inputs.shape[1], np.float32)
+    squares: Floats = np.einsum("tn,tn->n", inputs, inputs) / np.float32(len(inputs))
     return squares
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modelc.decoder.config import DecoderConfig
+from modelc.decoder.config import DecoderConfig, Experts
 from modelc.ir.packing.coded_rows import CodedRows
 from modelc.ir.packing.kinds import Form
 
 Floats = NDArray[np.float32]
+
+UNREACHED: Final = "calibration tokens"
+"""In a layer's notes: 0 of a matrix of an expert that no calibration token went to, so that it is
+rounded to nearest."""
 
 
 @dataclass
@@ -31,7 +35,7 @@ class Layer:
         reads: module of a matrix -> name of the tensor that it is multiplied with.
         inputs: name of such a tensor -> float32 [tokens, inputs], from the calibration samples;
             empty unless an algorithm of the recipe `needs_inputs`. Who scales a weight's inputs
-            changes these as well.
+            changes these as well. An expert's has the tokens that went to it, which may be none.
         coded: module -> its matrix as codes, once it is rounded.
         notes: module -> figures for the report, by algorithm.
     """
@@ -48,6 +52,12 @@ class Layer:
     @property
     def is_decoder_layer(self) -> bool:
         return self.name.startswith("model.layers.")
+
+    @property
+    def experts(self) -> Experts | None:
+        """A decoder layer's experts, if it has any."""
+        number = self.name.removeprefix("model.layers.")
+        return self.config.experts_of(int(number)) if self.is_decoder_layer else None
 
     def path(self, name: str) -> str:
         """Return a weight's full name in this layer: "mlp.up_proj.weight" of "model.layers.3"."""

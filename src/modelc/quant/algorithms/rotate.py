@@ -22,7 +22,7 @@ from modelc.decoder.config import DecoderConfig
 from modelc.errors import BadInput
 from modelc.quant.algorithms.hadamard import Rotation, random_rotation
 from modelc.quant.algorithms.layer import Algorithm, Floats, Layer
-from modelc.quant.algorithms.seams import norm_seams
+from modelc.quant.algorithms.seams import feed_forwards, norm_seams
 
 HADAMARD: Final = "hadamard"
 """In the notes of what reads the residual stream: 1, or 0 where no Hadamard matrix of its size is
@@ -82,8 +82,9 @@ def _turn_stream(layer: Layer, rotation: Rotation) -> None:
             weights[f"{module}.weight"] = rotation.rotate(weights[f"{module}.weight"])
             layer.notes.setdefault(module, {})[HADAMARD] = float(rotation.hadamard)
     if layer.is_decoder_layer:
-        for name in ("self_attn.o_proj", "mlp.down_proj"):
-            _turn_outputs(weights, layer.path(name), rotation)
+        downs = (f"{module}.down_proj" for module in feed_forwards(layer))
+        for module in (layer.path("self_attn.o_proj"), *downs):
+            _turn_outputs(weights, module, rotation)
 
 
 def _turn_outputs(weights: dict[str, Floats], module: str, rotation: Rotation) -> None:

@@ -50,7 +50,7 @@ def norm_seams(layer: Layer) -> Iterator[Seam]:
     if layer.is_decoder_layer:
         mixers = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
         yield Seam(layer.path("input_layernorm"), tuple(map(layer.path, mixers)))
-        yield Seam(layer.path(fed), (layer.path("mlp.gate_proj"), layer.path("mlp.up_proj")))
+        yield Seam(layer.path(fed), tuple(_fed(layer)))
     elif "lm_head.weight" in layer.weights:
         yield Seam("model.norm", ("lm_head",))
 
@@ -63,7 +63,29 @@ def linear_seams(layer: Layer) -> Iterator[Seam]:
         heads = config.heads // config.kv_heads
         values, out = layer.path("self_attn.v_proj"), layer.path("self_attn.o_proj")
         yield Seam(values, (out,), heads, config.head_dim)
-        yield Seam(layer.path("mlp.up_proj"), (layer.path("mlp.down_proj"),))
+        for module in feed_forwards(layer):
+            yield Seam(f"{module}.up_proj", (f"{module}.down_proj",))
+
+
+def feed_forwards(layer: Layer) -> list[str]:
+    """Return the modules that have a gate, an up and a down projection: one, or all experts."""
+    experts = layer.experts
+    if experts is None:
+        return [layer.path("mlp")]
+    modules = [layer.path(f"mlp.experts.{expert}") for expert in range(experts.count)]
+    return [*modules, *([layer.path("mlp.shared_expert")] if experts.shared_hidden else [])]
+
+
+def _fed(layer: Layer) -> Iterator[str]:
+    """Yield the modules that read what the norm before the feed-forward makes; routers first, which
+    see every token."""
+    if layer.experts:
+        yield layer.path("mlp.gate")
+        if layer.experts.shared_hidden:
+            yield layer.path("mlp.shared_expert_gate")
+    for module in feed_forwards(layer):
+        yield f"{module}.gate_proj"
+        yield f"{module}.up_proj"
 
 
 def column_peaks(rows: Floats) -> Floats:

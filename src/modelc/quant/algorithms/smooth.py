@@ -49,7 +49,10 @@ class Smooth(Algorithm):
             move_factors(layer, seam, self._factors(layer, seam))
 
     def _factors(self, layer: Layer, seam: Seam) -> Floats:
-        inputs = seam.most_of_columns(column_peaks(layer.inputs_of(seam.behind[0])))
+        read = layer.inputs_of(seam.behind[0])
+        if not len(read):  # of an expert that no token went to
+            return np.ones(len(seam.rows(layer)), np.float32)
+        inputs = seam.most_of_columns(column_peaks(read))
         peaks = [column_peaks(layer.weights[f"{module}.weight"]) for module in seam.behind]
         weights = seam.most_of_columns(np.max(peaks, axis=0))
         silent = (inputs == 0) | (weights == 0)  # any factor does

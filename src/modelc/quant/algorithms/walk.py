@@ -12,12 +12,13 @@ import onnx_ir as ir
 
 from modelc.decoder.config import DecoderConfig
 from modelc.errors import BadInput, Where
+from modelc.ir.emit import dims_of
 from modelc.ir.packing.coded_rows import dequantise_rows
 from modelc.ir.packing.kinds import Form
 from modelc.ir.provenance import module_of
 from modelc.ir.stored import release
 from modelc.ir.weights import StoredWeight
-from modelc.quant.algorithms.layer import Algorithm, Floats, Layer
+from modelc.quant.algorithms.layer import UNREACHED, Algorithm, Floats, Layer
 from modelc.reference.narrow import keep_rows
 from modelc.reference.parts import cut_at_layers
 from modelc.reference.session import Session, empty_caches
@@ -71,6 +72,9 @@ def walk(
                 run = _with_weights(part, layer.weights, None)
                 lengths = [len(sample) for sample in samples]
                 layer.inputs = _observe(run, states, lengths, set(layer.reads.values()))
+                for module in layer.forms:
+                    if not len(layer.inputs_of(module)):
+                        layer.notes.setdefault(module, {})[UNREACHED] = 0
             algorithm.apply(layer)
         layer.inputs = {}
         if observed and later:
@@ -170,21 +174,27 @@ def _with_weights(
 def _observe(
     part: ir.Model, states: Sequence[State], lengths: Sequence[int], names: set[str]
 ) -> dict[str, Floats]:
-    """Run a part on all samples; return the named tensors, float32 [all tokens, width]."""
+    """Run a part on all samples; return the named tensors, float32 [all tokens, width]; those that
+    experts read have the tokens that went to them."""
     made = {value.name: value for node in part.graph for value in node.outputs}
     given = {name for name in names if name not in made}
     part.graph.outputs[:] = [made[name] for name in sorted(names - given)]
     session = Session(part)
+    routed = {name for name in names - given if len(dims_of(made[name])) == 2}
     seen: dict[str, Floats] = {}
+    apart: dict[str, list[Floats]] = {name: [] for name in sorted(routed)}
     first = 0
     for state, count in zip(states, lengths, strict=True):
         results = session.run(state)
         for name in sorted(names):
             array = state[name] if name in given else results[name]
+            if name in routed:
+                apart[name].append(array)
+                continue
             rows = seen.setdefault(name, np.empty((sum(lengths), array.shape[-1]), np.float32))
             rows[first : first + count] = array.reshape(count, -1)
         first += count
-    return seen
+    return seen | {name: np.concatenate(parts) for name, parts in apart.items()}
 
 
 def _advance(part: ir.Model, states: Sequence[State], needed: set[str]) -> None:
