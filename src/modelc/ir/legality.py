@@ -50,8 +50,9 @@ _HTP_NETWORK = {
 
 _CUDA = frozenset(
     {
-        "AddRmsNorm", "Embed", "Fp8Linear", "Gated", "Int4Linear", "Linear", "PagedAttention",
-        "RmsNorm", "RopeWrite", "SelectRows", "Softcap",
+        "AddGated", "AddRmsNorm", "Combine", "Embed", "ExpertFp8Linear", "ExpertInt4Linear",
+        "ExpertLinear", "Fp8Linear", "Gated", "Int4Linear", "Linear", "PagedAttention", "RmsNorm",
+        "Route", "RopeWrite", "SelectRows", "Softcap",
     }
 )  # fmt: skip
 
@@ -95,7 +96,7 @@ LEGAL: Final[Mapping[Stage, Mapping[str, frozenset[str]]]] = {
         ),
         "com.qti.aisw.onnx": frozenset({"CustomRMSNorm"}),
     },
-    "cuda": {"": frozenset(_BASE | _COMPOSITE), "modelc.cuda": _CUDA},
+    "cuda": {"": frozenset(_BASE | _COMPOSITE | _ROUTING), "modelc.cuda": _CUDA},
     "network": {"": _Everything(), ANY_DOMAIN: _Everything()},
     "htp-network": {"": frozenset(_HTP_NETWORK), ANY_DOMAIN: _Everything()},
     "htp-network-quantised": {

@@ -31,6 +31,7 @@ _NETWORK: Final = (
 _CUDA: Final = "modelc.passes.cuda"
 # What CUDA's kernels can't do without; more fusing at each level of --opt.
 _CUDA_START: Final = (
+    f"{_CUDA}.fuse_experts:FuseExperts",
     f"{_CUDA}.fuse_attention:FuseAttention",
     f"{_CUDA}.fuse_embedding:FuseEmbedding",
     f"{_CUDA}.fuse_softcap:FuseSoftcap",
@@ -39,6 +40,7 @@ _CUDA_START: Final = (
 _CUDA_MERGED: Final = (
     *_CUDA_START,
     f"{_CUDA}.fuse_gates:FuseGates",
+    f"{_CUDA}.fuse_shared_expert:FuseSharedExpert",
     f"{_CUDA}.merge_linears:MergeLinears",
 )
 _CUDA_PACKED: Final = (f"{_CUDA}.fuse_norms:FuseNorms", f"{_CUDA}.pack_linears:PackLinears")

@@ -14,6 +14,12 @@ Activations are [tokens, width]: the new tokens of all sequences, one after the 
     PagedAttention(queries, key_cache, value_cache, block_tables, starts, lengths)
                                                         heads, kv_heads, scale, softcap, window
     SelectRows(x, wanted)                               Softcap(x) cap
+    Route(logits) experts, used, normalise              -> ids [tokens, used], shares
+    ExpertLinear(x, ids, weight)                        experts, used, activation, shared_input
+    ExpertInt4Linear(x, ids, codes, scales, zeros?)     these, and group
+    ExpertFp8Linear(x, ids, codes, scales)              these, and block
+    Combine(y, shares) used                             y [tokens, used, width], summed up
+    AddGated(x, y, gate)                                x + sigmoid(gate) * y
 """
 
 from __future__ import annotations

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from modelc.errors import BadInput, Where
 from modelc.ir.emit import Scope, dims_of, new_value
 from modelc.ir.legality import Stage
-from modelc.ir.packing.kinds import KINDS, FloatForm, Form, IntegerForm
+from modelc.ir.packing.kinds import KINDS, Form, IntegerForm
 from modelc.ir.packing.row_matrix import RowMatrix, check_form
 from modelc.ir.provenance import module_of
 from modelc.ir.stored import StoredMatrix
@@ -57,6 +58,8 @@ class PackLinears(Pass):
             result = new_value(str(linear.result.name), dims_of(linear.result))
             self._emit(scope, linear, form, result)
             replace(graph, linear.nodes, scope, [linear.result], [result])
+        for node in nodes_of(graph, "ExpertLinear"):
+            self._pack_experts(graph, node)
         for node in nodes_of(graph, "Embed"):
             table = node.inputs[1]
             assert table is not None
@@ -68,23 +71,49 @@ class PackLinears(Pass):
         return model
 
     def _emit(self, scope: Scope, linear: Linear, form: Form | None, result: ir.Value) -> None:
-        matrix, name = RowMatrix(_as_stored(linear.matrices), form), str(linear.weight.name)
-        check_form(form, matrix.width, module_of(linear.nodes[0]))
-        if form is None:
-            weight = scope.tensor(matrix.floats(ACT_TYPES[self.act], f"{name}.rows"))
-            inputs, operator, sizes = [linear.x, weight, linear.bias], "Linear", {}
-        else:
-            codes = scope.tensor(matrix.codes(f"{name}.codes"))
-            scales = scope.tensor(matrix.scales(f"{name}.scales"))
-            if isinstance(form, IntegerForm):
-                zeros = scope.tensor(matrix.zeros(f"{name}.zeros")) if matrix.has_zeros else None
-                inputs, operator = [linear.x, codes, scales, zeros, linear.bias], "Int4Linear"
-                sizes = {"group": form.block}
-            else:
-                assert isinstance(form, FloatForm)
-                inputs, operator = [linear.x, codes, scales, linear.bias], "Fp8Linear"
-                sizes = {"block": form.block}
+        operator, weights, sizes = self._weights(scope, linear.weight, form)
+        inputs = [linear.x, *weights, linear.bias]
         scope.emit_many(operator, inputs, [result], domain=DOMAIN, activation="none", **sizes)
+
+    def _pack_experts(self, graph: ir.Graph, node: ir.Node) -> None:
+        x, ids, weight = node.inputs
+        assert weight is not None
+        # "model.layers.0.mlp.experts.gate+up.weight": all experts have one kind.
+        module, _, name = str(weight.name).removesuffix(".weight").rpartition(".")
+        which = f"{name.partition('+')[0]}_proj"
+        experts = node.attributes.get_int("experts", 0)
+        kinds = {kind_of(f"{module}.{n}.{which}", self.kinds) for n in range(experts)}
+        if len(kinds) > 1:
+            raise BadInput(
+                f"experts of one layer have weights of several kinds: {', '.join(sorted(kinds))}",
+                where=Where(module=module),
+                hint="give all experts of a layer one kind",
+            )
+        kind = kinds.pop()
+        scope, result = scope_at(graph, node), node.outputs[0]
+        made = new_value(str(result.name), dims_of(result))
+        form = None if kind == FLOAT else KINDS[kind]
+        operator, weights, sizes = self._weights(scope, weight, form)
+        others = {name: attribute.value for name, attribute in node.attributes.items()}
+        scope.emit_many(
+            f"Expert{operator}", [x, ids, *weights], [made], domain=DOMAIN, **others, **sizes
+        )
+        replace(graph, [node], scope, [result], [made])
+
+    def _weights(
+        self, scope: Scope, weight: ir.Value, form: Form | None
+    ) -> tuple[str, list[ir.Value | None], dict[str, Any]]:
+        """Return the operator that multiplies by weights of a form, its weights, and its sizes."""
+        matrix, name = RowMatrix(_as_stored(matrices_of(weight)), form), str(weight.name)
+        check_form(form, matrix.width, scope.module)
+        if form is None:
+            return "Linear", [scope.tensor(matrix.floats(ACT_TYPES[self.act], f"{name}.rows"))], {}
+        codes = scope.tensor(matrix.codes(f"{name}.codes"))
+        scales = scope.tensor(matrix.scales(f"{name}.scales"))
+        if isinstance(form, IntegerForm):
+            zeros = scope.tensor(matrix.zeros(f"{name}.zeros")) if matrix.has_zeros else None
+            return "Int4Linear", [codes, scales, zeros], {"group": form.block}
+        return "Fp8Linear", [codes, scales], {"block": form.block}
 
 
 def _as_stored(matrices: Sequence[StoredMatrix]) -> tuple[StoredMatrix, ...]:

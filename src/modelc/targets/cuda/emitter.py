@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -162,3 +162,7 @@ def _extent(dim: int | str) -> Extent:
     if isinstance(dim, int):
         return Extent(dim)
     return Extent(1, dim)
+
+
+Rule = Callable[[ir.Node, Emitter], None]
+"""Adds the calls that compute one node."""

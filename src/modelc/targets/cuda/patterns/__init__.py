@@ -1,0 +1,1 @@
+"""Which kernels compute which operators, by what the operators are for."""
