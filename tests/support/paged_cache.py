@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import torch
 
@@ -15,8 +14,8 @@ E4M3 = torch.float8_e4m3fn
 class Shape:
     """What attention is compiled for; `kv` is the cache's type, uint8 for e4m3's bytes."""
 
-    heads: int = 4
-    kv_heads: int = 2
+    heads: int = 2
+    kv_heads: int = 1
     head_dim: int = 64
     page: int = 16
     softcap: float = 0.0
@@ -81,24 +80,16 @@ def stored(shape: Shape) -> torch.dtype:
 def theirs(
     shape: Shape, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
 ) -> torch.Tensor:
-    """What Transformers gives for a sequence's last queries [count, heads * head_dim]."""
-    from transformers.masking_utils import (
-        causal_mask_function,
-        sliding_window_causal_mask_function,
-    )
-    from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
+    """What ONNX's reference gives for a sequence's last queries [count, heads * head_dim]."""
+    from onnx.reference.ops.op_attention import _compute_attention
 
-    count, length = len(queries), keys.shape[1]
-    sees = (
-        sliding_window_causal_mask_function(shape.window) if shape.window else causal_mask_function
-    )
-    place = torch.arange(length)
-    seen = torch.as_tensor(sees(0, 0, place[length - count :, None], place))
-    mask = torch.zeros(count, length).masked_fill(~seen, torch.finfo(torch.float32).min)
-    module = SimpleNamespace(num_key_value_groups=shape.heads // shape.kv_heads, training=False)
+    count = len(queries)
+    past = keys.shape[1] - count
     heads = queries.float().view(1, count, shape.heads, shape.head_dim).transpose(1, 2)
-    out, _ = eager_attention_forward(
-        module, heads, keys[None], values[None], mask[None, None],
-        scaling=shape.constants["scale"], softcap=shape.softcap or None,
+    out, *_ = _compute_attention(
+        heads.numpy(), keys[None, :, past:].numpy(), values[None, :, past:].numpy(),
+        past_key=keys[None, :, :past].numpy(), past_value=values[None, :, :past].numpy(),
+        scale=shape.constants["scale"], softcap=shape.softcap, is_causal=True,
+        left_window_size=shape.window - 1,
     )  # fmt: skip
-    return out.reshape(count, -1)
+    return torch.from_numpy(out).transpose(1, 2).reshape(count, -1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modelc.targets.cuda.kernels.attend import attend, gain_of
+from modelc.targets.cuda.kernels.attend import attend, gain_of, nothing, values_of
 
 
 @triton.jit
@@ -40,14 +40,13 @@ def attention_decode(
     stop = tl.minimum((lowest // page + pages * (split + 1) // splits) * page, length)
 
     places = tl.full((BLOCK_M,), 0, tl.int32) + (length - 1)
-    sums, top, total = attend(
-        query, places, tl.zeros((BLOCK_M, BLOCK_D), tl.float32),
-        tl.full((BLOCK_M,), float("-inf"), tl.float32), tl.zeros((BLOCK_M,), tl.float32),
-        start, stop, block_tables + sequence * max_pages,
+    sums, odd, top, total = nothing(value_cache, BLOCK_M, BLOCK_D)
+    sums, odd, top, total = attend(
+        query, places, sums, odd, top, total, start, stop, block_tables + sequence * max_pages,
         key_cache, value_cache, kv_head, gain_of(key_scale, kv_head),
         kv_heads, head_dim, page, scale, softcap, window, True, BLOCK_N, BLOCK_D,
     )  # fmt: skip
-    sums *= gain_of(value_scale, kv_head)
+    sums = values_of(sums, odd, value_cache, value_scale, kv_head)
     place = row * splits + split
     tl.store(partial + place[:, None] * head_dim + columns, sums, mask=inside)
     tl.store(stats + place * 2, top, mask=members < group)

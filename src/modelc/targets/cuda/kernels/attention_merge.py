@@ -5,6 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+LOWEST = tl.constexpr(-1e30)
+"""Taken for the greatest score of sequences that have none, whose weights so are 0, not NaN."""
+
 
 @triton.jit
 def attention_merge(
@@ -15,7 +18,7 @@ def attention_merge(
     row = tl.program_id(0).to(tl.int64) * heads + tl.program_id(1)
     each = tl.arange(0, SPLITS)
     highest = tl.load(stats + (row * splits + each) * 2, mask=each < splits, other=float("-inf"))
-    top = tl.max(highest, 0)
+    top = tl.maximum(tl.max(highest, 0), LOWEST)
     columns = tl.arange(0, BLOCK_D)
     sums = tl.zeros((BLOCK_D,), tl.float32)
     total = 0.0
@@ -24,11 +27,11 @@ def attention_merge(
         place = row * splits + split
         there = split < splits
         tops = tl.load(stats + place * 2, mask=there, other=float("-inf"))
-        weight = tl.where(tops > float("-inf"), tl.exp2(tops - top), 0.0)
+        weight = tl.exp2(tops - top)
         totals = tl.load(stats + place * 2 + 1, mask=there, other=0.0)
         inside = there[:, None] & (columns < head_dim)[None, :]
         parts = tl.load(partial + place[:, None] * head_dim + columns[None, :], mask=inside, other=0.0)
         sums += tl.sum(parts * weight[:, None], 0)
         total += tl.sum(totals * weight, 0)
-    mean = tl.where(total > 0, sums / total, 0.0)  # of a padding sequence nothing is known
+    mean = sums / tl.where(total > 0, total, 1.0)
     tl.store(out + row * head_dim + columns, mean.to(out.dtype.element_ty), mask=columns < head_dim)

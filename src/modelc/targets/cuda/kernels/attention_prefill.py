@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modelc.targets.cuda.kernels.attend import attend, gain_of
+from modelc.targets.cuda.kernels.attend import attend, gain_of, nothing, values_of
 
 
 @triton.jit
@@ -54,25 +54,23 @@ def attention_prefill(
     kv_head = head // (heads // kv_heads)
     table = block_tables + sequence.to(tl.int64) * max_pages
     key_gain = gain_of(key_scale, kv_head)
-    sums = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
-    top = tl.full((BLOCK_M,), float("-inf"), tl.float32)
-    total = tl.zeros((BLOCK_M,), tl.float32)
+    sums, odd, top, total = nothing(value_cache, BLOCK_M, BLOCK_D)
     if window > 0:
-        sums, top, total = attend(
-            query, places, sums, top, total, start, tl.minimum(full, stop), table,
+        sums, odd, top, total = attend(
+            query, places, sums, odd, top, total, start, tl.minimum(full, stop), table,
             key_cache, value_cache, kv_head, key_gain,
             kv_heads, head_dim, page, scale, softcap, window, True, BLOCK_N, BLOCK_D,
         )  # fmt: skip
-    sums, top, total = attend(
-        query, places, sums, top, total, full, edge, table,
+    sums, odd, top, total = attend(
+        query, places, sums, odd, top, total, full, edge, table,
         key_cache, value_cache, kv_head, key_gain,
         kv_heads, head_dim, page, scale, softcap, window, False, BLOCK_N, BLOCK_D,
     )  # fmt: skip
-    sums, top, total = attend(
-        query, places, sums, top, total, edge, stop, table,
+    sums, odd, top, total = attend(
+        query, places, sums, odd, top, total, edge, stop, table,
         key_cache, value_cache, kv_head, key_gain,
         kv_heads, head_dim, page, scale, softcap, window, True, BLOCK_N, BLOCK_D,
     )  # fmt: skip
-    mean = sums * (gain_of(value_scale, kv_head) / total)[:, None]
+    mean = values_of(sums, odd, value_cache, value_scale, kv_head) / total[:, None]
     mean = tl.where(rows[:, None] < end, mean, 0.0)
     tl.store(out + cells, mean.to(out.dtype.element_ty), mask=(rows[:, None] < written) & inside)
