@@ -13,9 +13,7 @@ from modelc.passes.base import Pass
 from modelc.passes.cpu.contrib import replace, scope_at
 from modelc.passes.cuda.dialect import DOMAIN, has_one_reader, nodes_of
 
-LINEARS: Final = (
-    "Linear", "Int4Linear", "Fp8Linear", "ExpertLinear", "ExpertInt4Linear", "ExpertFp8Linear",
-)  # fmt: skip
+LINEARS: Final = ("Linear", "Int4Linear", "Fp8Linear")
 
 
 @dataclass(frozen=True)

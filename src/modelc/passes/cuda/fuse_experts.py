@@ -70,14 +70,16 @@ def _fuse(graph: ir.Graph, choice: ir.Node, result: ir.Value, by_module: dict[st
     _refuse_biases([layer for expert in layers for layer in expert])
     wide = layers[0][0].width
     gates = _stacked(scope, [layer for gate, up, _ in layers for layer in (gate, up)], "gate+up")
-    both = scope.emit(
-        "ExpertLinear", [router.x, ids, gates], ["tokens", used, 2 * wide], "experts.gate+up",
-        domain=DOMAIN, activation="none", shared_input=1, **sizes,
-    )  # fmt: skip
     product = scope.emit(
-        "Gated", [both], ["tokens", used, wide], "experts.product", domain=DOMAIN,
+        "ExpertLinear",
+        [router.x, ids, gates],
+        ["tokens", used, wide],
+        "experts.product",
+        domain=DOMAIN,
         activation=_activation(layers[0][0]),
-    )  # fmt: skip
+        shared_input=1,
+        **sizes,
+    )
     downs = _stacked(scope, [down for _, _, down in layers], "down")
     each = scope.emit(
         "ExpertLinear", [product, ids, downs], ["tokens", used, dims[-1]], "experts.down",

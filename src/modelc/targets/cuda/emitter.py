@@ -101,8 +101,16 @@ class Emitter:
         return None if value is None else self.read(value)
 
     def make(self, value: ir.Value, type: str = "") -> str:
-        """Return the name of a new buffer for a value, of activations if no type is given."""
-        dims = tuple(_extent(dim) for dim in dims_of(value))
+        """Return the name of a new buffer for a value, of activations if no type is given. What
+        each token has of several experts lies in rows of its own."""
+        lead, *sides = dims_of(value)
+        first = [Extent(lead) if isinstance(lead, int) else Extent(1, lead)]
+        if len(sides) > 1:
+            rows, *sides = sides
+            assert isinstance(rows, int) and isinstance(lead, str)
+            first = [Extent(rows, lead)]
+        assert all(isinstance(side, int) for side in sides), value.name
+        dims = (*first, *(Extent(int(side)) for side in sides))
         return self.buffer(str(value.name), type or self.numbers.act, dims)
 
     def buffer(self, name: str, type: str, dims: tuple[Extent, ...]) -> str:
@@ -156,12 +164,6 @@ class Emitter:
         found = self.same.setdefault(key, name)
         self.weights.setdefault(found, tensor)
         return found
-
-
-def _extent(dim: int | str) -> Extent:
-    if isinstance(dim, int):
-        return Extent(dim)
-    return Extent(1, dim)
 
 
 Rule = Callable[[ir.Node, Emitter], None]

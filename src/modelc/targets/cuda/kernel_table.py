@@ -10,6 +10,4 @@ from modelc.targets.cuda.rows.attention import ATTENTION
 from modelc.targets.cuda.rows.elementwise import ELEMENTWISE
 from modelc.targets.cuda.rows.norms import NORMS
 
-KERNELS: Final[Mapping[str, Kernel]] = {
-    row.name: row for row in (*ATTENTION, *ELEMENTWISE, *NORMS)
-}
+KERNELS: Final[Mapping[str, Kernel]] = {row.name: row for row in (*ATTENTION, *ELEMENTWISE, *NORMS)}

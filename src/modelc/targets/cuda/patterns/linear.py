@@ -62,21 +62,23 @@ def quantised(node: ir.Node, emitter: Emitter, x: ir.Value, block: int) -> tuple
     Raises:
         BadInput: a row of an expert is no whole number of blocks.
     """
-    name, (lead, *sides) = emitter.read(x), dims_of(x)
-    group, total = block or width_of(x), math.prod(size_of(side) for side in sides)
-    if len(sides) > 1 and width_of(x) % group:
+    name, width, (lead, *sides) = emitter.read(x), width_of(x), dims_of(x)
+    group, rows = block or width, math.prod(size_of(side) for side in sides[:-1])
+    if rows > 1 and width % group:
         raise BadInput(
-            f"experts {width_of(x)} wide are no whole number of blocks of {group}",
+            f"experts {width} wide are no whole number of blocks of {group}",
             where=Where(module=module_of(node)),
             hint="use --quant fp8",
         )
     codes, scales = f"{name}.codes.{group}", f"{name}.scales.{group}"
     if codes not in emitter.buffers:
-        first = Extent(1, str(lead))
-        emitter.buffer(codes, "e4m3", (first, Extent(total)))
-        emitter.buffer(scales, "fp32", (first, Extent(-(-total // group))))
+        first = Extent(rows, str(lead))
+        emitter.buffer(codes, "e4m3", (first, Extent(width)))
+        each = (Extent(-(-width // group)),) if block else ()
+        emitter.buffer(scales, "fp32", (first, *each))
         names: Tensors = {"x": name, "out": codes, "scales": scales}
-        emitter.launch(node, "quantise_fp8", names, {"width": total, "group": group})
+        # The rows of a token lie side by side, as one row to the kernel.
+        emitter.launch(node, "quantise_fp8", names, {"width": rows * width, "group": group})
     return codes, scales
 
 

@@ -29,11 +29,11 @@ def size_of(dim: int | str) -> int:
 
 
 def number(node: ir.Node, name: str) -> int:
-    return node.attributes.getsize_of(name, 0)
+    return node.attributes.get_int(name, 0)
 
 
 def real(node: ir.Node, name: str, default: float | None = None) -> float:
-    value = node.attributes.getreal(name, default)
+    value = node.attributes.get_float(name, default)
     assert value is not None, f"{node.op_type} has no {name}"
     return float(value)
 
