@@ -8,6 +8,9 @@ from typing import Final
 from modelc.targets.cuda.kernel import Kernel
 from modelc.targets.cuda.rows.attention import ATTENTION
 from modelc.targets.cuda.rows.elementwise import ELEMENTWISE
+from modelc.targets.cuda.rows.linear import LINEAR
 from modelc.targets.cuda.rows.norms import NORMS
 
-KERNELS: Final[Mapping[str, Kernel]] = {row.name: row for row in (*ATTENTION, *ELEMENTWISE, *NORMS)}
+KERNELS: Final[Mapping[str, Kernel]] = {
+    row.name: row for row in (*ATTENTION, *ELEMENTWISE, *LINEAR, *NORMS)
+}
