@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelc.errors import ModelcError
-from modelc.targets.cuda.mend_interpreter import mend_rounding, mend_splat
+from modelc.targets.cuda.mend_interpreter import mend_dot, mend_rounding, mend_splat
 from modelc.targets.cuda.variant import Variant
 
 if TYPE_CHECKING:
@@ -32,13 +32,9 @@ def interpret(
     """
     if os.environ.get(SWITCH) != "1":
         raise ModelcError(f"{SWITCH} is not set", hint="start the process with it")
-    _mend_dot()
-<<<<<<< HEAD
+    mend_dot()
     mend_rounding()
     mend_splat()
-=======
-    _mend_rounding()
->>>>>>> 4966e650210c2090cd0d539caa204caf1dfc51b1
     row = variant.row
     function = kernel_function(variant.kernel)
     grid = tuple(side.of(sizes) for side in row.grid(variant.constants, variant.tile.values))
@@ -53,59 +49,3 @@ def interpret(
 def kernel_function(name: str) -> Any:
     """Return a kernel's function, as Triton has wrapped it."""
     return getattr(importlib.import_module(f"modelc.targets.cuda.kernels.{name}"), name)
-
-
-def _mend_dot() -> None:
-    """The interpreter keeps bfloat16 as its bits and multiplies these: let it multiply numbers."""
-    import numpy as np
-    import triton.language as tl
-    from triton.runtime import interpreter
-
-    builder = interpreter.InterpreterBuilder
-    dot = builder.create_dot
-    if getattr(dot, "mended", False):
-        return
-
-    def widened(handle: Any) -> Any:
-        if handle.dtype != tl.bfloat16:
-            return handle
-        bits = handle.data.astype(np.uint32) << 16
-        return interpreter.TensorHandle(bits.view(np.float32), tl.float32)
-
-    def mended(self: Any, a: Any, b: Any, *others: Any) -> Any:
-        return dot(self, widened(a), widened(b), *others)
-
-    mended.mended = True  # type: ignore[attr-defined]
-    builder.create_dot = mended
-
-
-def _mend_rounding() -> None:
-    """The interpreter cuts float32 off to bfloat16, and loses carries on the way to e4m3: let it
-    round to the nearest, as a GPU does."""
-    import torch
-    import triton.language as tl
-    from triton.runtime import interpreter
-
-    builder = interpreter.InterpreterBuilder
-    if getattr(builder.create_fp_trunc, "mended", False):
-        return
-    kinds = {tl.bfloat16: torch.bfloat16, tl.float8e4nv: torch.float8_e4m3fn}
-
-    def mend(name: str) -> None:
-        convert = getattr(builder, name)
-
-        def mended(self: Any, source: Any, kind: Any, *others: Any) -> Any:
-            wanted = kinds.get(kind.scalar)
-            if source.dtype.scalar != tl.float32 or wanted is None:
-                return convert(self, source, kind, *others)
-            values = torch.from_numpy(source.data.copy())
-            if wanted == torch.float8_e4m3fn:
-                values = values.clamp(-448.0, 448.0)
-            bits = values.to(wanted).view(torch.uint8 if wanted.itemsize == 1 else torch.uint16)
-            return interpreter.TensorHandle(bits.numpy(), kind.scalar)
-
-        mended.mended = True  # type: ignore[attr-defined]
-        setattr(builder, name, mended)
-
-    mend("create_fp_trunc")
-    mend("create_fp_to_fp")

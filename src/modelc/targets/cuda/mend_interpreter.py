@@ -56,3 +56,27 @@ def mend_splat() -> None:
 
     mended.mended = True  # type: ignore[attr-defined]
     builder.create_splat = mended
+
+
+def mend_dot() -> None:
+    """The interpreter keeps bfloat16 as its bits and multiplies these: let it multiply numbers."""
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    builder = interpreter.InterpreterBuilder
+    dot = builder.create_dot
+    if getattr(dot, "mended", False):
+        return
+
+    def widened(handle: Any) -> Any:
+        if handle.dtype != tl.bfloat16:
+            return handle
+        bits = handle.data.astype(np.uint32) << 16
+        return interpreter.TensorHandle(bits.view(np.float32), tl.float32)
+
+    def mended(self: Any, a: Any, b: Any, *others: Any) -> Any:
+        return dot(self, widened(a), widened(b), *others)
+
+    mended.mended = True  # type: ignore[attr-defined]
+    builder.create_dot = mended

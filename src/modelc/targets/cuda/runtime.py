@@ -18,7 +18,9 @@ from modelc.targets.cuda.requests import Batch, Request
 from modelc.targets.runtime import Finding, Generation, OnToken, Sampling
 
 CHECKED_STEPS: Final = 16
-MIN_AGREEMENT_DB: Final = 20.0  # kernels for one token and for many round differently
+# A wrong position or cache gives about 0 dB; kernels for few tokens and for many round differently,
+# and with FP8 many are rounded to codes.
+MIN_AGREEMENT_DB: Final = 10.0
 OnBatchToken = Callable[[int, int], None]
 
 

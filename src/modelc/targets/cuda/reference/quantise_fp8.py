@@ -17,7 +17,10 @@ def quantise_fp8(
     width: int,
     group: int,
 ) -> None:
-    """x and out [tokens, width], scales [tokens, ceil(width / group)]."""
+    """x and out [tokens, width], scales [tokens, ceil(width / group)]; rows that lie side by side
+    may be one."""
+    x, out = x.view(-1, width), out.view(-1, width)
+    scales = scales.view(len(x), -1)
     for place, values in enumerate(x.float().split(group, -1)):
         if static_scale is None:
             scale = values.abs().amax(-1, keepdim=True) / 448
