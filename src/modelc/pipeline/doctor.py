@@ -40,6 +40,8 @@ def diagnose() -> list[Diagnosis]:
         _sdk(),
         _card_compiler(),
         _card_runtime(),
+        _cuda_compiler(),
+        _cuda_runtime(),
     ]
 
 
@@ -126,3 +128,27 @@ def _card_runtime() -> Diagnosis:
     except ModelcError as error:
         return Diagnosis(name, "note", f"{error.message}")
     return Diagnosis(name, "ok", "qaicrt can be imported")
+
+
+def _cuda_compiler() -> Diagnosis:
+    from modelc.targets.cuda.aot import check_triton
+
+    name = "targets cuda, compiler"
+    try:
+        check_triton()
+    except ModelcError as error:
+        return Diagnosis(name, "note", f"{error.message}; {error.hint}")
+    return Diagnosis(name, "ok", f"Triton {metadata.version('triton')}")
+
+
+def _cuda_runtime() -> Diagnosis:
+    from modelc.targets.cuda.choose_engine import gpu_name
+
+    name = "targets cuda, runtime"
+    try:
+        gpu = gpu_name()
+    except ModelcError as error:
+        return Diagnosis(name, "note", f"{error.message}; {error.hint}")
+    if gpu:
+        return Diagnosis(name, "ok", gpu)
+    return Diagnosis(name, "note", "no GPU: bundles run on reference operators, slowly")

@@ -17,6 +17,7 @@ from modelc.ir.stored import StoredMatrix, tensor_shape
 from modelc.passes.cpu.coding import form_coding
 from modelc.passes.qaic.repeat_heads import repeat_kv_heads
 from modelc.pipeline.card_job import card_job
+from modelc.pipeline.cuda_plan import lower, plan_options
 from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.free_memory import free_memory
 from modelc.pipeline.job import Job, make_job
@@ -214,10 +215,39 @@ def _on_card(job: Job) -> Estimate:
     )
 
 
+def _on_gpu(job: Job) -> Estimate:
+    """Of each GPU: its launch plan is made, so all but the driver's own is exact."""
+    from modelc.decoder.builder import build_decoder
+    from modelc.targets.cuda.estimate import largest, memory_of, usable
+
+    decoder = read_model(job.source)
+    config, gpu = decoder.config, job.target.gpus[0]
+    length = max(job.recipe.context_length, default=min(config.max_context, DEFAULT_CONTEXT))
+    plan, _ = lower(build_decoder(decoder, length), plan_options(job, decoder), length)
+    memory, limit, parameters = memory_of(plan), usable(gpu), count_parameters(decoder)
+    fit = largest(plan, limit)
+    held = memory.activations + memory.inputs
+    part = PartEstimate("1_of_1", "all", memory.parameters, memory.cache, held)
+    return Estimate(
+        target=job.target.name,
+        quant=job.scheme.name,
+        context_length=length,
+        new_tokens=max(function.most["tokens"] for function in plan.functions),
+        parameters=parameters.total,
+        active_parameters=parameters.active,
+        kv_per_token=memory.cache_per_token,
+        parts=(part,),
+        limit=limit,
+        why=f"{gpu.marketing_name}: with {plan.max_batch} sequences a context of up to "
+        f"{fit.context_length} fits, with a context of {length} up to {fit.sequences} sequences",
+    )
+
+
 _FAMILIES: Final[Mapping[str, Callable[[Job], Estimate]]] = {
     "cpu": _on_cpu,
     "snapdragon": _on_snapdragon,
     "qaic": _on_card,
+    "cuda": _on_gpu,
 }
 
 

@@ -10,9 +10,10 @@ from typing import Any, Final
 from modelc.bundle.manifest import Graph, Manifest, Tensor
 from modelc.bundle.write import FromFile
 from modelc.frontends import read_model
+from modelc.pipeline.cuda_plan import plan_options
 from modelc.pipeline.family import Contents, Family
 from modelc.pipeline.job import Job
-from modelc.pipeline.module_kinds import cuda_kinds, most_and_others
+from modelc.pipeline.module_kinds import cuda_kinds
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.plan_weights import weights_input, weights_step
 from modelc.pipeline.step import SOURCE, Step
@@ -28,24 +29,15 @@ _TOKENS: Final = 256
 
 
 def _steps(job: Job) -> tuple[Step, ...]:
-    kinds = cuda_kinds(job, read_model(job.source))
+    model = read_model(job.source)
+    kinds = cuda_kinds(job, model)
     quantised = {module: kind for module, kind in kinds.items() if kind != "float"}
-    cuda = job.recipe.cuda
     return (
         *weights_step(job, quantised, {}),
         Step(
             "lower",
             f"{_HERE}:lower_for_cuda",
-            options={
-                "act": job.scheme.act,
-                "kv": "e4m3" if job.recipe.kv_bits == 8 else job.scheme.act,
-                "kinds": most_and_others(kinds),
-                "opt": cuda.opt,
-                "context_length": max(job.recipe.context_length, default=0),
-                "max_batch": cuda.max_batch,
-                "prefill_chunk": cuda.prefill_chunk,
-                "page": cuda.page,
-            },
+            options=plan_options(job, model),
             inputs=("canonical", *weights_input(job)),
             reads=(SOURCE,),
             tools=("onnx", "onnx-ir"),
@@ -86,8 +78,8 @@ def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
         facts = json.loads((step.path / KERNEL_FACTS).read_text())
         cubins[f"sm{gpu.arch}"] = len(facts["kernels"])
     memory = json.loads((entries["lower"].path / MEMORY).read_text())
-    told = {"cuda": {"kernels": cubins, **memory}}
     plan = load_plan(entries["lower"].path / PLAN)
+    told = {"cuda": {"kernels": cubins, "operators": plan.operators(), **memory}}
     graphs = tuple(_graph(plan, function) for function in plan.functions)
     return Contents(files, graphs, told)
 

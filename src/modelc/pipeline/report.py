@@ -12,6 +12,7 @@ from modelc.bundle.markdown import table
 from modelc.bundle.write import FromFile
 from modelc.pipeline.recipe import AUTO
 from modelc.pipeline.report_card import card_sections
+from modelc.pipeline.report_cuda import cuda_sections
 from modelc.pipeline.report_snapdragon import snapdragon_sections
 
 REPORT: Final = "report.md"
@@ -67,6 +68,7 @@ def render_report(
         *_requantised(files.get(REQUANTISED)),
         *snapdragon_sections(manifest, files),
         *card_sections(manifest),
+        *cuda_sections(manifest),
         "",
         "## Made with",
         "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Final
 
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import IR, canonical_graph, read_facts
@@ -20,39 +20,22 @@ def lower_for_cuda(context: StepContext) -> None:
     """Run CUDA's passes: plan.json, weights.safetensors, memory.json, ir/ with the text forms;
     requantised.json if codes of the source were not kept.
 
-    Options: act, kv, kinds, opt, context_length, max_batch, prefill_chunk, page.
+    Options: those of `plan_options`.
     """
-    from modelc.passes.base import run_passes
-    from modelc.passes.pipelines import build_pipeline
+    from modelc.pipeline.cuda_plan import lower
     from modelc.targets.cuda.estimate import memory_of
-    from modelc.targets.cuda.lower import Sizes, make_plan
     from modelc.targets.cuda.plan import save_plan
     from modelc.targets.cuda.requantised import requantised
     from modelc.targets.cuda.weights_file import write_weights
 
-    options = context.options
-    settings: dict[str, Any] = {"act": options["act"], "kinds": options["kinds"]}
-    if options["opt"] == 0:
-        settings["sums"] = False
-    model, _ = run_passes(
-        canonical_graph(context),
-        build_pipeline(f"cuda-{options['opt']}", settings),
-        graph="decoder",
-        dump_dir=context.out / IR,
-    )
-    sizes = Sizes(
-        read_facts(context)["context_length"],
-        options["max_batch"],
-        options["prefill_chunk"],
-        options["page"],
-    )
-    plan, weights = make_plan(
-        model, sizes, act=options["act"], kv=options["kv"], few=options["opt"] >= 2
-    )
+    length = read_facts(context)["context_length"]
+    graph = canonical_graph(context)
+    plan, weights = lower(graph, context.options, length, context.out / IR)
     save_plan(plan, context.out / PLAN)
     write_weights(weights, context.out / WEIGHTS)
-    memory = json.dumps(memory_of(plan).document(), indent=1)
-    (context.out / MEMORY).write_text(memory + "\n")
+    memory = memory_of(plan)
+    (context.out / MEMORY).write_text(json.dumps(memory.document(), indent=1) + "\n")
+    context.log(f"memory of a GPU: {memory}")
     if changed := requantised(weights):
         text = json.dumps(changed, indent=1, sort_keys=True)
         (context.out / REQUANTISED).write_text(text + "\n")

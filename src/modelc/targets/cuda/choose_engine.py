@@ -13,6 +13,19 @@ from modelc.targets.cuda.interpret import SWITCH
 ENGINES: Final = ("auto", "cuda", "reference", "interpreter")
 
 
+def gpu_name() -> str:
+    """Return what torch calls the GPU, "" if it finds none.
+
+    Raises:
+        Missing: torch is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise Missing("torch is not installed", hint="pip install 'modelc[cuda]'") from error
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+
+
 def choose_engine(name: str, kernels: Path | None) -> Engine:
     """Return the engine of a name; "auto" is a GPU or, where there is none, the reference
     operators.
@@ -26,16 +39,13 @@ def choose_engine(name: str, kernels: Path | None) -> Engine:
     """
     if name not in ENGINES:
         raise BadInput(f"there is no engine {name}", hint=f"known: {', '.join(ENGINES)}")
-    try:
-        import torch
-    except ImportError as error:
-        raise Missing("torch is not installed", hint="pip install 'modelc[cuda]'") from error
+    gpu = gpu_name()
     if name == "interpreter":
         os.environ[SWITCH] = "1"  # before Triton is imported
         return interpreter_engine()
-    if name == "reference" or (name == "auto" and not torch.cuda.is_available()):
+    if name == "reference" or (name == "auto" and not gpu):
         return reference_engine()
-    if not torch.cuda.is_available():
+    if not gpu:
         raise Missing(
             "torch finds no CUDA GPU",
             hint="run it on a machine with one, or with --engine reference, slowly, on the CPU",

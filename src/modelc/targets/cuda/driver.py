@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from modelc.errors import Missing, ToolFailed, Where
 from modelc.targets.cuda.engine import Bound, Sizes, run_call
+from modelc.targets.cuda.estimate import SPARE
 from modelc.targets.cuda.gpus import SHARED_BYTES
 from modelc.targets.cuda.kernels_file import FILE, Launch, load_kernels
 from modelc.targets.cuda.memory import Memory
@@ -21,7 +22,6 @@ from modelc.targets.cuda.plan import Call, Function, LaunchPlan
 if TYPE_CHECKING:
     import torch
 
-_SPARE: Final = 0.05  # of a GPU's memory that the cache leaves alone
 _WARM_UP: Final = 2  # runs of a function before it is captured
 _OLD_SHARED: Final = 48 << 10  # bytes of shared memory that a kernel has without asking
 
@@ -130,7 +130,7 @@ class GpuEngine:
         import torch
 
         free, total = torch.cuda.mem_get_info(self.device)
-        room = free - plan.weight_bytes - plan.arena - int(_SPARE * total)
+        room = free - plan.weight_bytes - plan.arena - int(SPARE * total)
         fit = room // (plan.cache.layers * plan.cache.page_size)
         if fit < 1:
             raise Missing(

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from modelc.targets.cuda.gpus import Gpu
 from modelc.targets.cuda.memory_sizes import input_bytes
 from modelc.targets.cuda.plan import LaunchPlan
 
-CONTEXT: Final = 512 << 20
+CONTEXT: Final = 768 << 20
 """Bytes that the driver's context, torch and loaded kernels take, about."""
+SPARE: Final = 0.05
+"""Of a GPU's memory, left alone."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,44 @@ class MemoryUse:
         """All that is allocated."""
         return self.parameters + self.cache + self.activations + self.inputs
 
+    def __str__(self) -> str:
+        parts = {
+            "weights": self.parameters,
+            "KV cache": self.cache,
+            "activations": self.activations + self.inputs,
+        }
+        each = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in parts.items())
+        return f"{self.total / 1e6:.1f} MB ({each})"
+
     def document(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {**asdict(self), "total": self.total}
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The longest context for a plan's batch, and the most sequences for its context; 0: none."""
+
+    context_length: int
+    sequences: int
+
+
+def usable(gpu: Gpu) -> int:
+    """Return the bytes of a GPU that a model can have."""
+    return int(gpu.memory * (1 - SPARE)) - CONTEXT
+
+
+def largest(plan: LaunchPlan, limit: int) -> Largest:
+    """Return what fits into `limit` bytes beside weights and activations, in whole pages.
+
+    What goes with the number of sequences in activations and inputs is small beside their cache
+    and taken as it is.
+    """
+    memory, page = memory_of(plan), plan.cache.page
+    room = limit - memory.parameters - memory.activations - memory.inputs
+    pages = max(room, 0) // (plan.cache.layers * plan.cache.page_size)
+    each = -(-plan.context_length // page)
+    return Largest(int(pages // plan.max_batch) * page, int(pages // each))
 
 
 def memory_of(plan: LaunchPlan) -> MemoryUse:

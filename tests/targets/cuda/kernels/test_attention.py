@@ -1,19 +1,14 @@
 """Attention over a paged cache, and writing to it, against Transformers' and PyTorch's."""
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support.cuda_kernels import close, compile_everywhere, reference_of, run_both
+from support.cuda_kernels import close, run_both
 from support.paged_cache import E4M3, Paged, Shape, paged, theirs
 
-from modelc.targets.cuda.aot import ARCHES, compile_variants
-from modelc.targets.cuda.kernel import Constants, Tile
+from modelc.targets.cuda.kernel import Tile
 from modelc.targets.cuda.kernel_table import KERNELS
-from modelc.targets.cuda.rows.attention import SHARED
-from modelc.targets.cuda.variant import Variant
 
 BF16, FP16, U8 = torch.bfloat16, torch.float16, torch.uint8
 
