@@ -50,9 +50,10 @@ _HTP_NETWORK = {
 
 _CUDA = frozenset(
     {
-        "AddGated", "AddRmsNorm", "Combine", "Embed", "ExpertFp8Linear", "ExpertInt4Linear",
-        "ExpertLinear", "Fp8Linear", "Gated", "Int4Linear", "Linear", "PagedAttention", "RmsNorm",
-        "Route", "RopeWrite", "SelectRows", "Softcap",
+        "AddGated", "AddRmsNorm", "AllGather", "AllReduce", "Combine", "Embed",
+        "ExpertFp8Linear", "ExpertInt4Linear", "ExpertLinear", "Fp8Linear", "Gated",
+        "Int4Linear", "Linear", "PagedAttention", "RmsNorm", "Route", "RopeWrite",
+        "SelectRows", "Softcap",
     }
 )  # fmt: skip
 

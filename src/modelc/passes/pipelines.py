@@ -43,7 +43,11 @@ _CUDA_MERGED: Final = (
     f"{_CUDA}.fuse_shared_expert:FuseSharedExpert",
     f"{_CUDA}.merge_linears:MergeLinears",
 )
-_CUDA_PACKED: Final = (f"{_CUDA}.fuse_norms:FuseNorms", f"{_CUDA}.pack_linears:PackLinears")
+_CUDA_PACKED: Final = (
+    f"{_CUDA}.fuse_norms:FuseNorms",
+    f"{_CUDA}.shard_tensors:ShardTensors",
+    f"{_CUDA}.pack_linears:PackLinears",
+)
 _CUDA_FUSED: Final = (
     *_CUDA_MERGED,
     *_CUDA_PACKED,

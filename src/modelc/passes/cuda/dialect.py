@@ -20,6 +20,8 @@ Activations are [tokens, width]: the new tokens of all sequences, one after the 
     ExpertFp8Linear(x, ids, codes, scales)              these, and block
     Combine(y, shares) used                             y [tokens, used, width], summed up
     AddGated(x, y, gate)                                x + sigmoid(gate) * y
+    AllReduce(x)                                        the sum of all devices' x
+    AllGather(x)                                        all devices' x side by side
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
@@ -11,6 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from modelc.errors import BadInput, Where
+from modelc.ir.coded import CodedMatrix
 from modelc.ir.emit import Scope, dims_of, new_value
 from modelc.ir.legality import Stage
 from modelc.ir.packing.kinds import KINDS, Form, IntegerForm
@@ -23,6 +25,7 @@ from modelc.passes.cpu.contrib import replace, scope_at
 from modelc.passes.cpu.linears import Linear, linears, matrices_of
 from modelc.passes.cuda.dialect import DOMAIN, nodes_of
 from modelc.passes.cuda.merge_linears import FLOAT
+from modelc.passes.cuda.shard_tensors import SomeInputs
 
 Act = Literal["bf16", "fp16", "fp32"]
 ACT_TYPES: Final[Mapping[Act, ir.DataType]] = {
@@ -31,6 +34,8 @@ ACT_TYPES: Final[Mapping[Act, ir.DataType]] = {
     "fp32": ir.DataType.FLOAT,
 }
 """float32 is for running a plan with the reference operators, to see that it is right."""
+
+_EXPERTS: Final = re.compile(r"(.+)\.(gate|down)(?:\+up)?(?:\.rank\d+)?\.weight")
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,9 @@ class PackLinears(Pass):
     def _pack_experts(self, graph: ir.Graph, node: ir.Node) -> None:
         x, ids, weight = node.inputs
         assert weight is not None
-        # "model.layers.0.mlp.experts.gate+up.weight": all experts have one kind.
-        module, _, name = str(weight.name).removesuffix(".weight").rpartition(".")
-        which = f"{name.partition('+')[0]}_proj"
+        found = _EXPERTS.fullmatch(str(weight.name))
+        assert found is not None, weight.name
+        module, which = found[1], f"{found[2]}_proj"
         experts = node.attributes.get_int("experts", 0)
         kinds = {kind_of(f"{module}.{n}.{which}", self.kinds) for n in range(experts)}
         if len(kinds) > 1:
@@ -104,8 +109,11 @@ class PackLinears(Pass):
         self, scope: Scope, weight: ir.Value, form: Form | None
     ) -> tuple[str, list[ir.Value | None], dict[str, Any]]:
         """Return the operator that multiplies by weights of a form, its weights, and its sizes."""
-        matrix, name = RowMatrix(_as_stored(matrices_of(weight)), form), str(weight.name)
+        columns = weight.const_value.columns if isinstance(weight.const_value, SomeInputs) else None
+        name, matrix = str(weight.name), RowMatrix(_as_stored(matrices_of(weight)), form, columns)
         check_form(form, matrix.width, scope.module)
+        if form is not None and form.block_rows > 1:
+            _check_rows(matrix, form.block_rows, scope.module)
         if form is None:
             return "Linear", [scope.tensor(matrix.floats(ACT_TYPES[self.act], f"{name}.rows"))], {}
         codes = scope.tensor(matrix.codes(f"{name}.codes"))
@@ -114,6 +122,17 @@ class PackLinears(Pass):
             zeros = scope.tensor(matrix.zeros(f"{name}.zeros")) if matrix.has_zeros else None
             return "Int4Linear", [codes, scales, zeros], {"group": form.block}
         return "Fp8Linear", [codes, scales], {"block": form.block}
+
+
+def _check_rows(matrix: RowMatrix, block_rows: int, module: str) -> None:
+    """Blocks of a checkpoint's own codes are not cut."""
+    for source in matrix.sources:
+        if isinstance(source, CodedMatrix) and source.rows and source.rows[0] % block_rows:
+            raise BadInput(
+                f"blocks of {block_rows} outputs would be cut at {source.rows[0]}",
+                where=Where(module=module),
+                hint="use another --tensor-parallel",
+            )
 
 
 def _as_stored(matrices: Sequence[StoredMatrix]) -> tuple[StoredMatrix, ...]:

@@ -26,12 +26,13 @@ def gpu_name() -> str:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 
 
-def choose_engine(name: str, kernels: Path | None) -> Engine:
+def choose_engine(name: str, kernels: Path | None, index: int = 0) -> Engine:
     """Return the engine of a name; "auto" is a GPU or, where there is none, the reference
     operators.
 
     Args:
         kernels: folder with the cubins, by architecture.
+        index: number of the GPU.
 
     Raises:
         BadInput: there is no such engine.
@@ -54,4 +55,4 @@ def choose_engine(name: str, kernels: Path | None) -> Engine:
 
     if kernels is None:
         raise Missing("there are no kernels to run", hint="compile the model for this GPU")
-    return open_gpu(kernels)
+    return open_gpu(kernels, index)

@@ -90,6 +90,11 @@ class Emitter:
             Call(module_of(node), operator=name, tensors=tensors, attributes=dict(attributes))
         )
 
+    def collective(self, node: ir.Node, name: str) -> None:
+        """Add what joins the devices' shares of a buffer into the node's result."""
+        tensors = {"0": name, "out": str(node.outputs[0].name)}
+        self.calls.append(Call(module_of(node), operator=node.op_type, tensors=tensors))
+
     def read(self, value: ir.Value) -> str:
         """Return the name under which a value is found."""
         name = str(value.name)

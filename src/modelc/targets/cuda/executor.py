@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modelc.targets.cuda.engine import Bound, Engine
 from modelc.targets.cuda.memory import Memory
 from modelc.targets.cuda.plan import Function, LaunchPlan
+from modelc.targets.cuda.ranks import Ranks
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ class Executor:
     plan: LaunchPlan
     memory: Memory
     engine: Engine
+    ranks: Ranks = field(default_factory=Ranks)
     bound: dict[str, Bound] = field(default_factory=dict)
 
     def decode(self, pieces: Sequence[Piece]) -> torch.Tensor:
@@ -61,10 +63,16 @@ class Executor:
         }
         assert all(sizes[name] <= most for name, most in function.most.items()), sizes
         self._fill(pieces, sizes["max_pages"])
+        self.ranks.tell(self.plan, function, sizes, self.memory)
+        self.follow(function, sizes)
+        return self.memory.tensor(function, function.result, sizes)
+
+    def follow(self, function: Function, sizes: Mapping[str, int]) -> None:
+        """Run a function on what is in the host's inputs."""
+        self.memory.staged.copy_(self.memory.host, non_blocking=True)
         if function.name not in self.bound:
             self.bound[function.name] = self.engine.bind(self.plan, function, self.memory)
         self.bound[function.name](sizes)
-        return self.memory.tensor(function, function.result, sizes)
 
     def _fill(self, pieces: Sequence[Piece], max_pages: int) -> None:
         page = self.plan.cache.page
@@ -89,4 +97,3 @@ class Executor:
         for name, numbers in given.items():
             if numbers:
                 self.memory.filled[name][: len(numbers)] = numbers
-        self.memory.staged.copy_(self.memory.host, non_blocking=True)

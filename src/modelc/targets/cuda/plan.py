@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from modelc.errors import Damaged, Where
 from modelc.targets.cuda.kernel import Constant, Extent
+from modelc.targets.cuda.torch_operators import COLLECTIVES
 from modelc.targets.cuda.variant import Variant
 
 FORMAT: Final = 1
@@ -156,11 +157,11 @@ class LaunchPlan:
         return sum(weight.size for weight in self.weights.values())
 
     def operators(self) -> dict[str, list[str]]:
-        """Return the modules that are left to each operator of torch."""
+        """Return the modules that are left to each operator of torch, beside what joins devices."""
         left: dict[str, dict[str, None]] = {}
         for function in self.functions:
             for call in function.calls:
-                if call.operator:
+                if call.operator and call.operator not in COLLECTIVES:
                     left.setdefault(call.operator, {})[call.module] = None
         return {operator: list(modules) for operator, modules in sorted(left.items())}
 

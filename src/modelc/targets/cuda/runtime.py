@@ -12,8 +12,9 @@ import numpy as np
 from modelc.errors import BadInput
 from modelc.targets.cuda.choose_engine import choose_engine
 from modelc.targets.cuda.executor import Executor, Piece
-from modelc.targets.cuda.memory import allocate
+from modelc.targets.cuda.loading import load_executor
 from modelc.targets.cuda.plan import load_plan
+from modelc.targets.cuda.ranks import start_ranks
 from modelc.targets.cuda.requests import Batch, Request
 from modelc.targets.runtime import Finding, Generation, OnToken, Sampling
 
@@ -28,7 +29,7 @@ def open_runtime(files: Mapping[str, Path], settings: Mapping[str, Any]) -> Plan
     """Load a launch plan.
 
     Args:
-        files: `plan`, `weights` and, to run on a GPU, `kernels`, the folder of cubins.
+        files: `plan`, its weights beside it, and, to run on a GPU, `kernels`, the folder of cubins.
         settings: `engine`: "auto" (a GPU, or the reference operators), "cuda", "reference" or
             "interpreter"; the rest is in the plan.
 
@@ -36,11 +37,10 @@ def open_runtime(files: Mapping[str, Path], settings: Mapping[str, Any]) -> Plan
         Damaged: a file isn't what it says.
         Missing: the engine can't run here.
     """
-    plan = load_plan(files["plan"])
-    engine = choose_engine(str(settings.get("engine", "auto")), files.get("kernels"))
-    full = plan.max_batch * -(-plan.context_length // plan.cache.page)
-    memory = allocate(plan, files["weights"], engine.device, engine.pages(plan, full))
-    return PlanRuntime(Executor(plan, memory, engine))
+    engine, kernels = str(settings.get("engine", "auto")), files.get("kernels")
+    choose_engine(engine, kernels)  # says what is missing before other processes are started
+    ranks = start_ranks(files["plan"], load_plan(files["plan"]).ranks, engine, kernels)
+    return PlanRuntime(load_executor(files["plan"], engine, kernels, ranks))
 
 
 class PlanRuntime:
@@ -124,7 +124,8 @@ class PlanRuntime:
         ]
 
     def close(self) -> None:
-        """Free what is held."""
+        """Free what is held, on all devices."""
+        self._executor.ranks.end()
         del self._executor
 
     def _pages(self, positions: int) -> range:

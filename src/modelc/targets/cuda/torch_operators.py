@@ -23,7 +23,29 @@ def _concat(x: Sequence[torch.Tensor], attributes: Attributes) -> torch.Tensor:
     return torch.cat(list(x), dim=int(attributes["axis"]))
 
 
+def _all_reduce(x: Sequence[torch.Tensor], attributes: Attributes) -> torch.Tensor:
+    import torch.distributed as dist
+
+    total = x[0].clone()
+    dist.all_reduce(total)
+    return total
+
+
+def _all_gather(x: Sequence[torch.Tensor], attributes: Attributes) -> torch.Tensor:
+    import torch
+    import torch.distributed as dist
+
+    parts = [torch.empty_like(x[0]) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x[0].contiguous())
+    return torch.cat(parts, dim=-1)
+
+
+COLLECTIVES: Final = frozenset({"AllGather", "AllReduce"})
+"""Between devices; there is no kernel that could do it alone."""
+
 OPERATORS: Final[Mapping[str, Callable[[Sequence[torch.Tensor], Attributes], torch.Tensor]]] = {
+    "AllGather": _all_gather,
+    "AllReduce": _all_reduce,
     "Add": lambda x, _: x[0] + x[1],
     "Concat": _concat,
     "Div": lambda x, _: x[0] / x[1],

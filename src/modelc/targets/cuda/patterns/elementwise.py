@@ -113,10 +113,20 @@ def _softcap(node: ir.Node, emitter: Emitter) -> None:
     emitter.alias(node.outputs[0], name)
 
 
+def _collective(node: ir.Node, emitter: Emitter) -> None:
+    """Not a kernel: the library that talks to the other devices does it."""
+    (x,) = values_of(node, 1)
+    name = emitter.read(x)
+    emitter.make(node.outputs[0], emitter.type_of(name))
+    emitter.collective(node, name)
+
+
 ELEMENTWISE: Final[dict[str, Rule]] = {
     "Add": _add,
     "AddGated": _add_gated,
     "AddRmsNorm": _add_rms_norm,
+    "AllGather": _collective,
+    "AllReduce": _collective,
     "Embed": _embed,
     "Gated": _gated,
     "RmsNorm": _rms_norm,

@@ -112,7 +112,7 @@ def _is_exact(value: ir.Value) -> bool:
     """Whether a value stays float32: logits."""
     if value.is_graph_output():
         return True
-    return any(node.op_type in ("Softcap", "Route") for node in value.consumers())
+    return any(node.op_type in ("Softcap", "Route", "AllGather") for node in value.consumers())
 
 
 LINEAR: Final[dict[str, Rule]] = {
