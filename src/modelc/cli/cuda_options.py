@@ -27,6 +27,9 @@ OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
         "page": Annotated[
             int | None, _option("Positions in a page of the KV cache: 16, 32, 64 or 128.")
         ],
+        "tensor_parallel": Annotated[
+            int | None, _option("GPUs that share every matrix; default: 1.")
+        ],
     }
 )
 # The recipe's names, in its section [cuda].

@@ -27,24 +27,37 @@ def plan_options(job: Job, model: DecoderModel) -> dict[str, Any]:
         "max_batch": cuda.max_batch,
         "prefill_chunk": cuda.prefill_chunk,
         "page": cuda.page,
+        "ranks": cuda.tensor_parallel,
     }
 
 
 def lower(
-    graph: ir.Model, options: Mapping[str, Any], context_length: int, dump_dir: Path | None = None
+    graph: ir.Model,
+    options: Mapping[str, Any],
+    context_length: int,
+    *,
+    rank: int = 0,
+    dump_dir: Path | None = None,
 ) -> tuple[LaunchPlan, dict[str, ir.TensorProtocol]]:
     """Run CUDA's passes on a canonical graph; return its launch plan, and the weights by name.
 
     Args:
         options: of `plan_options`.
+        rank: of the GPU whose share it is; all have the same plan.
     """
     from modelc.passes.base import run_passes
     from modelc.passes.pipelines import build_pipeline
     from modelc.targets.cuda.lower import Sizes, make_plan
 
     opt = options["opt"]
-    settings = {"act": options["act"], "kinds": options["kinds"], "sums": opt >= 1}
+    settings = {
+        "act": options["act"],
+        "kinds": options["kinds"],
+        "sums": opt >= 1,
+        "ranks": options["ranks"],
+        "rank": rank,
+    }
     passes = build_pipeline(f"cuda-{opt}", settings)
     model, _ = run_passes(graph, passes, graph="decoder", dump_dir=dump_dir)
     sizes = Sizes(context_length, options["max_batch"], options["prefill_chunk"], options["page"])
-    return make_plan(model, sizes, act=options["act"], kv=options["kv"], few=opt >= 2)
+    return make_plan(model, sizes, act=options["act"], kv=options["kv"], few=opt >= 2, ranks=options["ranks"])

@@ -18,7 +18,7 @@ from modelc.pipeline.plan import Plan
 from modelc.pipeline.plan_weights import weights_input, weights_step
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps import IR
-from modelc.pipeline.steps_cuda import KERNEL_FACTS, KERNELS, MEMORY, PLAN, WEIGHTS
+from modelc.pipeline.steps_cuda import KERNEL_FACTS, KERNELS, MEMORY, PLAN
 from modelc.pipeline.store import Entry
 from modelc.targets.cuda.aot import check_triton
 from modelc.targets.cuda.memory_sizes import INPUT_SIZES
@@ -94,15 +94,11 @@ def _graph(plan: LaunchPlan, function: Function) -> Graph:
 
 
 def _files_of_steps(folders: Mapping[str, Path]) -> dict[str, Path]:
-    return {"plan": folders["lower"] / PLAN, "weights": folders["lower"] / WEIGHTS}
+    return {"plan": folders["lower"] / PLAN}
 
 
 def _files_of_bundle(folder: Path, manifest: Manifest) -> dict[str, Path]:
-    return {
-        "plan": folder / PLAN,
-        "weights": folder / WEIGHTS,
-        "kernels": folder / KERNELS,
-    }
+    return {"plan": folder / PLAN, "kernels": folder / KERNELS}
 
 
 CUDA: Final = Family(

@@ -180,9 +180,11 @@ class Cuda(Section):
         max_batch: sequences that are decoded together, at most.
         prefill_chunk: tokens of prompts that one call takes, at most.
         page: positions in a page of the KV cache.
+        tensor_parallel: GPUs that share every matrix.
     """
 
     opt: Annotated[int, Field(ge=0, le=3)] = 3
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 8
     prefill_chunk: Annotated[int, Field(ge=16, le=65536)] = 512
     page: Literal[16, 32, 64, 128] = 64
+    tensor_parallel: Annotated[int, Field(ge=1, le=64)] = 1

@@ -9,7 +9,6 @@ from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import IR, canonical_graph, read_facts
 
 PLAN: Final = "plan.json"
-WEIGHTS: Final = "weights.safetensors"
 KERNELS: Final = "kernels"
 KERNEL_FACTS: Final = "kernels.json"
 MEMORY: Final = "memory.json"
@@ -17,22 +16,26 @@ REQUANTISED: Final = "requantised.json"
 
 
 def lower_for_cuda(context: StepContext) -> None:
-    """Run CUDA's passes: plan.json, weights.safetensors, memory.json, ir/ with the text forms;
+    """Run CUDA's passes: plan.json, the weights of each GPU, memory.json, ir/ with the text forms;
     requantised.json if codes of the source were not kept.
 
     Options: those of `plan_options`.
     """
     from modelc.pipeline.cuda_plan import lower
     from modelc.targets.cuda.estimate import memory_of
-    from modelc.targets.cuda.plan import save_plan
+    from modelc.targets.cuda.plan import save_plan, weights_name
     from modelc.targets.cuda.requantised import requantised
     from modelc.targets.cuda.weights_file import write_weights
 
     length = read_facts(context)["context_length"]
-    graph = canonical_graph(context)
-    plan, weights = lower(graph, context.options, length, context.out / IR)
+    ranks = context.options["ranks"]
+    for rank in range(ranks):
+        dump_dir = None if rank else context.out / IR
+        graph = canonical_graph(context)
+        plan, weights = lower(graph, context.options, length, rank=rank, dump_dir=dump_dir)
+        write_weights(weights, context.out / weights_name(rank, ranks))
+        context.progress((rank + 1) / ranks, "weights")
     save_plan(plan, context.out / PLAN)
-    write_weights(weights, context.out / WEIGHTS)
     memory = memory_of(plan)
     (context.out / MEMORY).write_text(json.dumps(memory.document(), indent=1) + "\n")
     context.log(f"memory of a GPU: {memory}")

@@ -18,7 +18,7 @@ from modelc.targets.cuda.variant import Variant
 
 FORMAT: Final = 1
 PLAN: Final = "plan.json"
-WEIGHTS: Final = "weights.safetensors"
+_WEIGHTS: Final = "weights.safetensors"
 
 ALIGNMENT: Final = 256  # bytes; what CUDA's own allocator gives
 ELEMENT_BYTES: Final[Mapping[str, int]] = {
@@ -175,6 +175,11 @@ class LaunchPlan:
             if function.kind == kind and function.most["tokens"] >= tokens:
                 return function
         raise KeyError(f"{kind} of {tokens} tokens")
+
+
+def weights_name(rank: int, ranks: int) -> str:
+    """Return the name of the file with a device's weights."""
+    return _WEIGHTS if ranks == 1 else f"weights.{rank}.safetensors"
 
 
 def save_plan(plan: LaunchPlan, path: Path) -> None:

@@ -58,7 +58,7 @@ _DECODE: Final = ((64, 3), (64, 2), (32, 2), (16, 2))
 
 def _prefill_tile(constants: Constants, arch: int) -> Tile:
     width = power_of_two(int(constants["head_dim"]))
-    for queries, keys, warps, stages in _PREFILL:
+    for queries, keys, warps, stages in _PREFILL:  # noqa: B007  # the last one if none fits
         if (queries + 2 * keys * stages) * width * 2 <= SHARED[arch] * 1024:
             break
     return Tile({"BLOCK_M": queries, "BLOCK_N": keys, "BLOCK_D": width}, warps, stages)
