@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelc.errors import ModelcError
+from modelc.targets.cuda.mend_interpreter import mend_rounding, mend_splat
 from modelc.targets.cuda.variant import Variant
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def interpret(
     if os.environ.get(SWITCH) != "1":
         raise ModelcError(f"{SWITCH} is not set", hint="start the process with it")
     _mend_dot()
+    mend_rounding()
+    mend_splat()
     row = variant.row
     function = kernel_function(variant.kernel)
     grid = tuple(side.of(sizes) for side in row.grid(variant.constants, variant.tile.values))

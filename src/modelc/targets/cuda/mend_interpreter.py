@@ -1,0 +1,58 @@
+"""Where Triton's interpreter differs from its compiler, and kernels here would notice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def mend_rounding() -> None:
+    """The interpreter cuts float32 off where it makes bfloat16 of it, and loses the carry where it
+    makes e4m3: let both round to the nearest, ties to even, as GPUs do."""
+    import ml_dtypes
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    narrow = {
+        tl.bfloat16: (ml_dtypes.bfloat16, np.uint16),
+        tl.float8e4nv: (ml_dtypes.float8_e4m3fn, np.uint8),
+    }
+    builder = interpreter.InterpreterBuilder
+    if getattr(builder.create_fp_trunc, "mended", False):
+        return
+
+    def mended(original: Any) -> Any:
+        def convert(self: Any, value: Any, kind: Any, *mode: Any) -> Any:
+            to = kind.scalar
+            if value.dtype.scalar not in (tl.float16, tl.float32) or to not in narrow:
+                return original(self, value, kind, *mode)
+            rounded, bits = narrow[to]
+            return interpreter.TensorHandle(value.data.astype(rounded).view(bits), to)
+
+        convert.mended = True  # type: ignore[attr-defined]
+        return convert
+
+    builder.create_fp_trunc = mended(builder.create_fp_trunc)
+    builder.create_fp_to_fp = mended(builder.create_fp_to_fp)
+
+
+def mend_splat() -> None:
+    """A scalar comparison that is spread over a block becomes integers of what was compared, which
+    no mask can be: let it stay truths."""
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    builder = interpreter.InterpreterBuilder
+    splat = builder.create_splat
+    if getattr(splat, "mended", False):
+        return
+
+    def mended(self: Any, kind: Any, value: Any) -> Any:
+        if value.data.dtype != np.bool_:
+            return splat(self, kind, value)
+        spread = np.full(kind.shape, value.data.reshape(-1)[0], dtype=np.bool_)
+        return interpreter.TensorHandle(spread, tl.int1)
+
+    mended.mended = True  # type: ignore[attr-defined]
+    builder.create_splat = mended
