@@ -73,11 +73,11 @@ def in_8_bits(
 
 def hold(
     name: str, given: Given, constants: Mapping[str, Any], tokens: int, tile: Tile | None
-) -> torch.Tensor:
-    """The kernel writes what its reference does; return that."""
+) -> None:
+    """The kernel writes what its reference does."""
     kernel, reference = run_both(name, given, constants, {"tokens": tokens}, tile)
-    close(kernel["out"], reference["out"], 0.01)
-    return reference["out"]
+    fp32 = reference["out"].dtype == torch.float32
+    close(kernel["out"], reference["out"], 1e-4 if fp32 else 0.01)
 
 
 @pytest.mark.parametrize("act", BOTH)
@@ -87,7 +87,7 @@ def hold(
 )
 def test_linear(tokens: int, n: int, k: int, activation: str, act: torch.dtype) -> None:
     given = in_16_bits(tokens, n, k, activation, act)
-    given |= common(tokens, n, activation, act, bias=tokens != 1, fp32=tokens == 17)
+    given |= common(tokens, n, activation, act, bias=tokens != 1, fp32=tokens in (3, 17))
     hold("linear", given, {"N": n, "K": k, "activation": activation}, tokens, GEMM)
 
 
