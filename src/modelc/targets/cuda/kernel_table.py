@@ -8,5 +8,6 @@ from typing import Final
 from modelc.targets.cuda.kernel import Kernel
 from modelc.targets.cuda.rows.elementwise import ELEMENTWISE
 from modelc.targets.cuda.rows.norms import NORMS
+from modelc.targets.cuda.rows.sampling import SAMPLING
 
-KERNELS: Final[Mapping[str, Kernel]] = {row.name: row for row in (*ELEMENTWISE, *NORMS)}
+KERNELS: Final[Mapping[str, Kernel]] = {row.name: row for row in (*ELEMENTWISE, *NORMS, *SAMPLING)}
