@@ -18,7 +18,8 @@ _ENVIRONMENT: Final = {
     "TRITON_DEFAULT_FP_FUSION": "1",
 }
 _TYPES: Final = {
-    "bf16": "bf16", "fp16": "fp16", "fp32": "fp32", "i32": "i32", "u8": "u8", "e4m3": "fp8e4nv",
+    "bf16": "bf16", "fp16": "fp16", "fp32": "fp32", "i32": "i32", "i64": "i64", "u8": "u8",
+    "e4m3": "fp8e4nv",
 }  # fmt: skip
 
 

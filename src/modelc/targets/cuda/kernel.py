@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-ElementType = Literal["act", "kv", "bf16", "fp16", "fp32", "i32", "u8", "e4m3"]
+ElementType = Literal["act", "kv", "bf16", "fp16", "fp32", "i32", "i64", "u8", "e4m3"]
 """`act` is what the model computes in (bf16 or fp16), `kv` what its cache holds (that, or e4m3)."""
 
 Constant = int | float | bool | str
