@@ -60,4 +60,6 @@ def lower(
     passes = build_pipeline(f"cuda-{opt}", settings)
     model, _ = run_passes(graph, passes, graph="decoder", dump_dir=dump_dir)
     sizes = Sizes(context_length, options["max_batch"], options["prefill_chunk"], options["page"])
-    return make_plan(model, sizes, act=options["act"], kv=options["kv"], few=opt >= 2, ranks=options["ranks"])
+    return make_plan(
+        model, sizes, act=options["act"], kv=options["kv"], few=opt >= 2, ranks=options["ranks"]
+    )

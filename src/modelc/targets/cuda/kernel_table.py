@@ -14,6 +14,5 @@ from modelc.targets.cuda.rows.norms import NORMS
 from modelc.targets.cuda.rows.sampling import SAMPLING
 
 KERNELS: Final[Mapping[str, Kernel]] = {
-    row.name: row
-    for row in (*ATTENTION, *ELEMENTWISE, *EXPERTS, *LINEAR, *NORMS, *SAMPLING)
+    row.name: row for row in (*ATTENTION, *ELEMENTWISE, *EXPERTS, *LINEAR, *NORMS, *SAMPLING)
 }

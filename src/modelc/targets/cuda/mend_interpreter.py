@@ -56,7 +56,6 @@ def mend_splat() -> None:
 
     mended.mended = True  # type: ignore[attr-defined]
     builder.create_splat = mended
-<<<<<<< HEAD
 
 
 def mend_dot() -> None:
@@ -81,5 +80,3 @@ def mend_dot() -> None:
 
     mended.mended = True  # type: ignore[attr-defined]
     builder.create_dot = mended
-=======
->>>>>>> c3fb5e96cdfbf7f1713c05cb5c5c7c2903b5ffd9

@@ -73,37 +73,21 @@ def in_8_bits(
 
 def hold(
     name: str, given: Given, constants: Mapping[str, Any], tokens: int, tile: Tile | None
-<<<<<<< HEAD
-) -> torch.Tensor:
-    """The kernel writes what its reference does; return that."""
-    kernel, reference = run_both(name, given, constants, {"tokens": tokens}, tile)
-    close(kernel["out"], reference["out"], 0.01)
-    return reference["out"]
-=======
 ) -> None:
     """The kernel writes what its reference does."""
     kernel, reference = run_both(name, given, constants, {"tokens": tokens}, tile)
     fp32 = reference["out"].dtype == torch.float32
     close(kernel["out"], reference["out"], 1e-4 if fp32 else 0.01)
->>>>>>> c3fb5e96cdfbf7f1713c05cb5c5c7c2903b5ffd9
 
 
 @pytest.mark.parametrize("act", BOTH)
 @pytest.mark.parametrize(
     ("tokens", "n", "k", "activation"),
-<<<<<<< HEAD
-    [(1, 48, 64, "none"), (19, 40, 100, "silu"), (35, 70, 160, "gelu"), (3, 16, 64, "gelu_tanh")],
-)
-def test_linear(tokens: int, n: int, k: int, activation: str, act: torch.dtype) -> None:
-    given = in_16_bits(tokens, n, k, activation, act)
-    given |= common(tokens, n, activation, act, bias=tokens != 1, fp32=tokens == 35)
-=======
     [(1, 48, 64, "none"), (19, 40, 100, "silu"), (17, 35, 80, "gelu"), (3, 16, 64, "gelu_tanh")],
 )
 def test_linear(tokens: int, n: int, k: int, activation: str, act: torch.dtype) -> None:
     given = in_16_bits(tokens, n, k, activation, act)
     given |= common(tokens, n, activation, act, bias=tokens != 1, fp32=tokens in (3, 17))
->>>>>>> c3fb5e96cdfbf7f1713c05cb5c5c7c2903b5ffd9
     hold("linear", given, {"N": n, "K": k, "activation": activation}, tokens, GEMM)
 
 
@@ -177,11 +161,7 @@ def test_fp8_linear(tokens: int, n: int, k: int, activation: str, act: torch.dty
 @pytest.mark.parametrize("act", BOTH)
 @pytest.mark.parametrize("kind", ["fp8_linear_few", "fp8_block_linear_few"])
 @pytest.mark.parametrize(("most", "tokens"), [(1, 1), (4, 3)])
-<<<<<<< HEAD
-@pytest.mark.parametrize(("n", "k", "activation"), [(40, 400, "none"), (90, 256, "silu")])
-=======
 @pytest.mark.parametrize(("n", "k", "activation"), [(20, 400, "none"), (70, 256, "silu")])
->>>>>>> c3fb5e96cdfbf7f1713c05cb5c5c7c2903b5ffd9
 def test_fp8_few(
     kind: str, most: int, tokens: int, n: int, k: int, activation: str, act: torch.dtype
 ) -> None:

@@ -17,12 +17,8 @@ def int4_linear_few(
     BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_K inputs at a time, in SPLIT parts of whole groups that are added up apart until the
-<<<<<<< HEAD
-    end, so that every warp has a part."""
-=======
     end, so that every warp has a part. For one token every thread adds up its own, whatever SPLIT
     is; BLOCK_K is then best 1024 for each warp."""
->>>>>>> c3fb5e96cdfbf7f1713c05cb5c5c7c2903b5ffd9
     tokens_at = tl.program_id(1) * most + tl.arange(0, most)
     rows = weight_rows(tl.program_id(0), N, activation, BLOCK_N)
     if most == 1:

@@ -17,22 +17,10 @@ def quantise_fp8(
     width: int,
     group: int,
 ) -> None:
-<<<<<<< HEAD
     """x and out [tokens, width], scales [tokens, ceil(width / group)]; rows that lie side by side
     may be one."""
     x, out = x.view(-1, width), out.view(-1, width)
     scales = scales.view(len(x), -1)
-    for place, values in enumerate(x.float().split(group, -1)):
-        if static_scale is None:
-            scale = values.abs().amax(-1, keepdim=True) / 448
-            scale[scale == 0] = 1.0
-        else:
-            scale = static_scale.expand(len(x), 1)
-        scales[:, place] = scale[:, 0]
-        codes = (values / scale).clamp(-448, 448).to(out.dtype)
-        out[:, place * group : place * group + group] = codes
-=======
-    """x and out [tokens, width], scales [tokens, ceil(width / group)]."""
     for place in range(scales.shape[1]):
         part = slice(place * group, place * group + group)
         values = x[:, part].float()
@@ -43,4 +31,3 @@ def quantise_fp8(
             scale = static_scale.expand(len(x))
         scales[:, place] = scale
         out[:, part] = (values / scale.unsqueeze(-1)).clamp(-448, 448).to(out.dtype)
->>>>>>> c3fb5e96cdfbf7f1713c05cb5c5c7c2903b5ffd9
