@@ -37,8 +37,11 @@ def prefill(shape: Shape, cache: Paged, counts: list[int], padding: int = 0) -> 
     starts = torch.tensor([0, *counts]).cumsum(0).int()
     queries = torch.randn(tokens, shape.heads * shape.head_dim).to(shape.act)
     return {
-        **cache.tensors, "queries": queries, "starts": starts, "out": torch.full_like(queries, torch.nan),
-    }  # fmt: skip
+        **cache.tensors,
+        "queries": queries,
+        "starts": starts,
+        "out": torch.full_like(queries, torch.nan),
+    }
 
 
 def sizes(given: dict[str, Any]) -> dict[str, int]:

@@ -34,8 +34,10 @@ def rope_write(
 
     A token whose slot is -1 is taken to be at position 0, and written to no cache.
     """
+    import torch
+
     numbers = qkv.float().view(len(qkv), -1, head_dim)
-    query, key, value = numbers.split([heads, kv_heads, kv_heads], 1)  # type: ignore[no-untyped-call]
+    query, key, value = torch.split(numbers, [heads, kv_heads, kv_heads], 1)
     places = positions.long().where(slots >= 0, 0)
     query = _rotated(_normed(query, query_norm, epsilon), cos[places], sin[places])
     key = _rotated(_normed(key, key_norm, epsilon), cos[places], sin[places])
@@ -57,7 +59,7 @@ def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Ten
     import torch
 
     half = cos.shape[-1]
-    low, high, rest = x.split([half, half, x.shape[-1] - 2 * half], -1)  # type: ignore[no-untyped-call]
+    low, high, rest = torch.split(x, [half, half, x.shape[-1] - 2 * half], -1)
     c, s = cos[:, None], sin[:, None]
     return torch.cat([low * c - high * s, high * c + low * s, rest], -1)
 
