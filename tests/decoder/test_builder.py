@@ -10,7 +10,7 @@ import pytest
 from support.tiny_source import tiny_config, tiny_source
 
 from modelc.decoder.builder import build_decoder
-from modelc.decoder.config import DecoderSource, Rope
+from modelc.decoder.config import DecoderSource, Experts, Rope
 from modelc.errors import BadInput, Where
 from modelc.ir.legality import check_legal
 from modelc.ir.provenance import module_of
@@ -27,6 +27,11 @@ GEMMA2 = {
     "tied_head": True,
     "windows": (8, 0),
 }
+EXPERTS = {
+    "architecture": "qwen2_moe",
+    "experts": Experts(count=4, used=2, hidden=24, layers=(0, 1), shared_hidden=16),
+}
+CHANGES = [{}, {"architecture": "qwen3"}, GEMMA2, EXPERTS, {"biases": True}]
 
 
 def build(biases: bool = False, context_length: int = 16, **changes):  # type: ignore[no-untyped-def]
@@ -37,7 +42,7 @@ def names(model) -> set[str]:  # type: ignore[no-untyped-def]
     return {str(value.name) for node in model.graph for value in node.outputs}
 
 
-@pytest.mark.parametrize("changes", [{}, {"architecture": "qwen3"}, GEMMA2, {"biases": True}])
+@pytest.mark.parametrize("changes", CHANGES)
 def test_every_value_is_typed_and_every_node_has_a_module(changes: dict) -> None:
     model = build(**changes)
     check_legal(model, "canonical", Where())
@@ -49,7 +54,7 @@ def test_every_value_is_typed_and_every_node_has_a_module(changes: dict) -> None
             assert str(value.name).startswith((prefix, "present.", "logits"))
 
 
-@pytest.mark.parametrize("changes", [{}, {"architecture": "qwen3"}, GEMMA2, {"biases": True}])
+@pytest.mark.parametrize("changes", CHANGES)
 def test_shapes_are_those_that_onnx_infers(changes: dict, tmp_path: Path) -> None:
     model = build(**changes)
     path = tmp_path / "graph.onnx"

@@ -173,7 +173,7 @@ def test_refused(what: str, copy: Copy) -> None:
 
 def test_unknown_architecture_names_the_nearest(copy: Copy) -> None:
     with pytest.raises(BadInput) as caught:
-        read_source(copy(config={"model_type": "mixtral"}))
+        read_source(copy(config={"model_type": "ministral"}))
     assert "mistral" in caught.value.hint
 
 

@@ -9,6 +9,7 @@ from support.commands import Ran
 from modelc.errors import BadInput
 from modelc.pipeline.compile import compile_source
 from modelc.pipeline.estimate import HTP_LIMIT, Estimate, estimate_source
+from modelc.pipeline.inspect import inspect_path
 from modelc.pipeline.make_recipe import make_recipe
 from modelc.pipeline.store import Store
 from modelc.quant.schemes import SCHEMES
@@ -44,6 +45,21 @@ def test_cache_grows_with_the_context(
         found = estimate(llama_folder, target=target, quant=quant, context_length=length, **ar)
         assert found.kv_per_token == KV_ELEMENTS * width
         assert found.parts[0].kv_cache == found.kv_per_token * length
+
+
+def test_parameters_that_a_token_meets(tmp_path: Path) -> None:
+    source = random_models.make("mixtral", tmp_path / "model")
+    found = estimate(source, target="cpu")
+    assert found.parameters == sum(p.numel() for p in random_models.model("mixtral").parameters())
+    # Two of four experts in two layers stay idle.
+    assert found.parameters - found.active_parameters == 2 * 2 * 3 * 64 * 128
+    assert "M for each token)" in found.title
+    facts = inspect_path(source).facts
+    assert facts["parameters"] == found.parameters
+    assert facts["active_parameters"] == found.active_parameters
+    for options in ({"target": "snapdragon-8-elite", "ar": "16,1"}, {"target": "qaic:ai100"}):
+        with pytest.raises(BadInput, match="mixtral is a mixture of experts"):
+            estimate(source, **options)
 
 
 def test_fewer_bits_take_less(llama_folder: Path) -> None:

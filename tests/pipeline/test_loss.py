@@ -14,7 +14,7 @@ import pytest
 from support.htp_graphs import CONTEXT, TOKENS, encodings, make_source
 
 from modelc.decoder.builder import build_decoder
-from modelc.decoder.config import DecoderSource
+from modelc.decoder.config import DecoderSource, Experts
 from modelc.passes.base import run_passes
 from modelc.passes.pipelines import build_pipeline
 from modelc.pipeline.evaluation import TextWindows
@@ -65,6 +65,17 @@ def seen(model: ir.Model) -> dict[str, np.ndarray]:
     reference = StreamedReference(model)
     reference.observe(TEXT.sequences, lambda name, x: found.setdefault(name, []).append(x.ravel()))
     return {name: np.concatenate(arrays) for name, arrays in found.items()}
+
+
+def test_experts_are_compared_with_the_same_tokens(tmp_path: Path) -> None:
+    experts = Experts(count=5, used=2, hidden=32, layers=(0, 1))
+    source = make_source(tmp_path, architecture="mixtral", experts=experts)
+    losses = losses_of(
+        source, weights={"": "w2_b32", "model.embed_tokens": ""}, activations="float"
+    )
+    inside = [loss for loss in losses.values() if ".experts." in loss.name]
+    assert inside and all(loss.inherited == 0 < loss.injected for loss in inside)
+    assert losses["model.layers.1.self_attn.q_proj"].inherited > 0
 
 
 def test_noise_is_what_two_runs_differ_by(source: DecoderSource, settings: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.tiny_source import tiny_config
 
-from modelc.decoder.config import DecoderConfig
+from modelc.decoder.config import DecoderConfig, Experts
 from modelc.errors import BadInput, Where
 from modelc.pipeline.plan_check import plan_problems
 from modelc.pipeline.problems import Problems
@@ -32,6 +32,14 @@ def test_what_fits_passes() -> None:
     checked(replace(config, architecture="qwen3", head_dim=32), 64)
     checked(replace(config, architecture="qwen3", head_dim=64), 64, fp16=True, attention="grouped")
     checked(replace(config, architecture="qwen3", head_dim=32), 64, fp16=True)
+
+
+def test_experts_are_for_graphs_of_any_size() -> None:
+    experts = Experts(count=4, used=2, hidden=24, layers=(0, 1))
+    config = tiny_config(architecture="mixtral", experts=experts)
+    with pytest.raises(BadInput, match="mixtral is a mixture of experts") as caught:
+        checked(config, 64)
+    assert caught.value.hint == "compile it for --target cpu"
 
 
 def test_every_problem_is_said_at_once() -> None:

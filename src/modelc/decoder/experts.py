@@ -30,6 +30,11 @@ def is_router(module: str) -> bool:
     return module.endswith(ROUTERS)
 
 
+def is_expert(module: str) -> bool:
+    """Return whether a module is of one expert, and so sees only the tokens that went to it."""
+    return ".mlp.experts." in module
+
+
 def routed_sizes(config: DecoderConfig, tokens: int) -> dict[str, int]:
     """Return the symbolic sizes of all layers with experts for so many tokens, if each expert gets
     as many as the others."""

@@ -84,13 +84,14 @@ def _rounded(scope: Scope, x: ir.Value, codes: _Codes, block: int) -> ir.Value:
     padded, wide = x, [*dims[:-1], count * block]
     if missing := count * block - width:
         pads = np.array([0] * (2 * len(dims) - 1) + [missing], np.int64)
-        ends = scope.constant(f"rounding.pads.{missing}", pads)
+        ends = scope.constant(f"rounding.pads.{missing}.of.{len(dims)}", pads)
         padded = rounding.emit("Pad", [x, ends], wide, "padded")
     split = [*dims[:-1], count, block]
     apart = np.array([*[0] * (len(dims) - 1), count, block], np.int64)
     together = np.array([*[0] * (len(dims) - 1), width if not missing else count * block])
-    blocks = scope.constant(f"rounding.blocks.{count}x{block}", apart)
-    whole = scope.constant(f"rounding.whole.{count * block}", together)
+    ending = f".{len(dims)}" if len(dims) < 3 else ""  # an expert's tokens have no batch
+    blocks = scope.constant(f"rounding.blocks.{count}x{block}{ending}", apart)
+    whole = scope.constant(f"rounding.whole.{count * block}{ending}", together)
     x = rounding.emit("Reshape", [padded, blocks], split, "blocks")
     x = rounding.apply(x, split, "blocks.rounded")
     if not missing:

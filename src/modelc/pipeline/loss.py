@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from modelc.decoder.experts import is_expert
 from modelc.errors import BadInput
 from modelc.ir.provenance import module_of
 from modelc.ir.weights import StoredWeight
@@ -30,7 +31,8 @@ class TensorLoss:
 
     With z for what the operator makes, in floats, of the rounded model's inputs, y - x is the sum
     of y - z, which is lost here, and z - x, which was lost before. Their powers add up to the whole
-    but for how alike the two are, which is little as long as rounding is like noise.
+    but for how alike the two are, which is little as long as rounding is like noise. Of an expert
+    x is z, and nothing is inherited: the tokens that go to it in the float model may be others.
 
     Attributes:
         name: of the tensor in the expanded graph.
@@ -120,7 +122,8 @@ def tensor_losses(
             if f"{name}.float" in found or f"{name}.exact" in found:
                 raw = found.get(f"{name}.float", found[name])
                 exact = found.get(f"{name}.exact", raw)
-                sums[name].add(wanted[name], found[name], raw, exact)
+                own = exact if is_expert(modules[name]) else wanted[name]
+                sums[name].add(own, found[name], raw, exact)
 
     run_side_by_side(float_model, rounded, text.sequences, compare, progress)
     measured = [name for name in modules if sums[name].count]
