@@ -35,7 +35,7 @@ ACT_TYPES: Final[Mapping[Act, ir.DataType]] = {
 }
 """float32 is for running a plan with the reference operators, to see that it is right."""
 
-_EXPERTS: Final = re.compile(r"(.+)\.(gate|down)(?:\+up)?(?:\.rank\d+)?\.weight")
+_EXPERTS: Final = re.compile(r"(.+)\.(gate|down)(?:\+up)?(?:\.share)?\.weight")
 
 
 @dataclass(frozen=True)

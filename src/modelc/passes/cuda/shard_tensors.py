@@ -129,7 +129,7 @@ class ShardTensors(Pass):
 
     def _named(self, weight: ir.Value) -> str:
         stem, _, last = str(weight.name).rpartition(".")
-        return f"{stem}.rank{self.rank}.{last}"
+        return f"{stem}.share.{last}"
 
     def _share_experts(self, graph: ir.Graph, node: ir.Node) -> None:
         weight = node.inputs[2]
