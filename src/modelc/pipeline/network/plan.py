@@ -46,10 +46,10 @@ def network_plan(job: NetworkJob) -> Plan:
     Raises:
         Missing: a model library is asked for, and there is no SDK.
     """
-    steps = [*_front(job), _reference(job)]
+    steps = _front(job)
     shipped = ["canonical", "reference"]
     if job.target.chipset is None:
-        steps.append(_lower(job, ("network",)))
+        steps += [_lower(job, ("network",)), _reference(job)]
         ran = ["lower"]
         shipped.append("lower")
     else:
@@ -58,6 +58,7 @@ def network_plan(job: NetworkJob) -> Plan:
         if job.scheme.is_quantised:
             steps += _quantising(job)
             shipped.append("quantize")
+        steps.append(_reference(job))  # here, so that it runs while HTP's compiler does
         ran = []
         if "model-library" in job.formats:
             steps.append(_library(job))
