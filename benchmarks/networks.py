@@ -45,8 +45,9 @@ AIMS: Final = (
     "aims: 60 s, 2048 MB; cosine fp16 0.9999, w8a16 0.999, w8a8 0.99; no slower than by hand, at "
     "least as accurate"
 )
-# A compile by hand proves nothing, so that is told apart.
-PROOF: Final = ("reference", "verify")
+# A compile by hand proves nothing, so that is told apart. The reference it is held against is run
+# while HTP's compiler works, so it can't be taken off.
+PROOF: Final = "verify"
 LENIENT: Final = {"min_sqnr_db": -100.0, "min_cosine": -1.0}
 
 Feed = dict[str, np.ndarray]
@@ -144,7 +145,7 @@ def compile_with_modelc(
         )
     seconds = time.perf_counter() - start
     assert isinstance(bundle, modelc.NetworkBundle) and bundle.report is not None
-    proof = sum(s.seconds for s in bundle.report.steps if s.name.startswith(PROOF))
+    proof = sum(s.seconds for s in bundle.report.steps if s.name == PROOF)
     size = sum(file.size for name, file in bundle.manifest.files.items() if name.endswith(".bin"))
     return bundle, Cost(quant, seconds, proof, memory.mb, size / 2**20, np.empty(0))
 

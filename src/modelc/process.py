@@ -270,6 +270,13 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def ending(finished: Finished) -> str:
     """Say in words how a command that failed ended."""
     if finished.timed_out:

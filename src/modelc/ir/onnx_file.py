@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import onnx
-import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from modelc.errors import BadInput, Where
-from modelc.ir.serial import is_outside
+
+if TYPE_CHECKING:
+    import onnx_ir as ir  # by name only: it takes most of a second, which every worker would wait
 
 LARGEST_FILE: Final = 1 << 31  # protobuf's own limit
 
@@ -44,6 +45,8 @@ def read_whole(path: Path) -> ir.Model:
     Raises:
         BadInput: as `read_proto`, `check_wiring` and `check_data`, or what it holds is no graph.
     """
+    import onnx_ir as ir
+
     proto = read_proto(path)
     check_wiring(proto, path)
     check_data(proto, path)
@@ -84,6 +87,11 @@ def check_wiring(proto: onnx.ModelProto, path: Path) -> None:
             where=Where(path=str(path)),
             hint=_AGAIN,
         )
+
+
+def is_outside(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor's data lies in another file."""
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
 def _is_flat(node: onnx.NodeProto) -> bool:
@@ -170,6 +178,8 @@ def _check_place(tensor: onnx.TensorProto, entries: dict[str, str], size: int, p
 
 def _bytes(tensor: onnx.TensorProto) -> int:
     """Raises ValueError for a type or sizes that a tensor can't have."""
+    import onnx_ir as ir
+
     bits = ir.DataType(tensor.data_type).bitwidth
     for size in tensor.dims:
         if size < 0:

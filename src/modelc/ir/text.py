@@ -6,7 +6,7 @@ It is for people (`--dump-ir`), for golden tests and for fingerprints; it is not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
@@ -53,12 +53,24 @@ def fingerprint(model: ir.Model, text: str | None = None) -> str:
     return sha.hexdigest()
 
 
+def same_constants(
+    one: Mapping[str, ir.TensorProtocol], other: Mapping[str, ir.TensorProtocol]
+) -> bool:
+    """Whether constants of the same text form, by name, are the same. Tensors don't change, so
+    numbers are read only of those that are other objects."""
+    return one.keys() == other.keys() and all(
+        tensor is other[name]
+        or isinstance(tensor, (StoredWeight, DerivedWeight))  # its line in the text says it all
+        or _digest(tensor) == _digest(other[name])
+        for name, tensor in one.items()
+    )
+
+
 _DIGESTS: WeakKeyDictionary[ir.TensorProtocol, bytes] = WeakKeyDictionary()
 
 
 def _digest(tensor: ir.TensorProtocol) -> bytes:
-    """The SHA-256 of a tensor's bytes, remembered as long as it lives: it is asked for after every
-    pass, and tensors don't change."""
+    """The SHA-256 of a tensor's bytes, remembered as long as it lives: tensors don't change."""
     known = _DIGESTS.get(tensor)
     if known is None:
         known = _DIGESTS[tensor] = hashlib.sha256(tensor.tobytes()).digest()

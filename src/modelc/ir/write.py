@@ -107,6 +107,9 @@ class _Weights:
         """Return the initialiser `name` as a file holds it: a place in this one, or numbers."""
         if tensor.nbytes < INLINE:
             return self._computed(name, tensor)
+        if type(tensor) is ir.LazyTensor:  # unlike what is stored, known only by its numbers
+            # Computed once, and dropped when this returns.
+            tensor = ir.Tensor(tensor.numpy(), tensor.dtype, shape=tensor.shape, name=name)
         key = _identity(tensor)
         if key not in self.places:
             self.places[key] = self.files.append(tensor)

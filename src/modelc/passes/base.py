@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +14,7 @@ import onnx_ir as ir
 from modelc.errors import ModelcError, Where
 from modelc.ir.legality import Stage, check_legal
 from modelc.ir.provenance import module_of
-from modelc.ir.text import fingerprint, to_text
+from modelc.ir.text import same_constants, to_text
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Pass(ABC):
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass did: whether the graph's fingerprint moved, nodes after it, seconds."""
+    """What one pass did: whether it changed the graph, nodes after it, seconds."""
 
     name: str
     changed: bool
@@ -61,7 +61,7 @@ def run_passes(
         ModelcError: a pass failed or broke its contract; names it and the passes before it.
     """
     records: list[PassRecord] = []
-    before = _record(model, dump_dir, 0, "input")
+    before = _Snapshot.of(model, dump_dir, 0, "input")
     for index, step in enumerate(passes, 1):
         done = [record.name for record in records]
         where = Where(f"{step.name} (after {', '.join(done)})" if done else step.name, graph)
@@ -69,9 +69,12 @@ def run_passes(
         check_legal(model, step.before, where)
         model = step.apply(model)
         _check_contract(model, step, where)
-        after = _record(model, dump_dir, index, step.name)
+        after = _Snapshot.of(model, dump_dir, index, step.name)
         record = PassRecord(
-            step.name, after != before, model.graph.num_nodes(), time.perf_counter() - start
+            step.name,
+            not after.is_same(before),
+            model.graph.num_nodes(),
+            time.perf_counter() - start,
         )
         records.append(record)
         before = after
@@ -97,10 +100,22 @@ def _check_contract(model: ir.Model, step: Pass, where: Where) -> None:
             known.add(value.name)
 
 
-def _record(model: ir.Model, directory: Path | None, index: int, name: str) -> str:
-    """Write the text form, if a directory is given, and return the fingerprint."""
-    text = to_text(model)
-    if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / f"{index:02d}_{name}.txt").write_text(text)
-    return fingerprint(model, text)
+@dataclass(frozen=True)
+class _Snapshot:
+    """A graph as it was between two passes."""
+
+    text: str
+    constants: Mapping[str, ir.TensorProtocol]
+
+    @classmethod
+    def of(cls, model: ir.Model, directory: Path | None, index: int, name: str) -> _Snapshot:
+        """Take it; write the text form if a directory is given."""
+        text = to_text(model)
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / f"{index:02d}_{name}.txt").write_text(text)
+        initializers = model.graph.initializers.items()
+        return cls(text, {n: v.const_value for n, v in initializers if v.const_value is not None})
+
+    def is_same(self, other: _Snapshot) -> bool:
+        return self.text == other.text and same_constants(self.constants, other.constants)

@@ -39,9 +39,11 @@ class Histogram:
         values = values.reshape(-1).astype(np.float64, copy=False)
         low, high = float(values.min()), float(values.max())
         exponent = _exponent(low, high)
-        indices = np.floor(values * math.ldexp(1.0, -exponent)).astype(np.int64)
+        indices = values * math.ldexp(1.0, -exponent)
+        np.floor(indices, out=indices)
         first = math.floor(math.ldexp(low, -exponent))
-        return cls(exponent, first, np.bincount(indices - first).astype(np.int64))
+        indices -= first
+        return cls(exponent, first, np.bincount(indices.astype(np.int64)))
 
     @property
     def width(self) -> float:
@@ -116,6 +118,9 @@ def _exponent(low: float, high: float) -> int:
 
 def _span(one: Histogram, other: Histogram, exponent: int) -> int:
     """Return how many bins both together need with this exponent."""
-    first = min(h.first >> (exponent - h.exponent) for h in (one, other))
-    last = max((h.first + h.counts.size - 1) >> (exponent - h.exponent) for h in (one, other))
+    ours, theirs = exponent - one.exponent, exponent - other.exponent
+    first = min(one.first >> ours, other.first >> theirs)
+    last = max(
+        (one.first + one.counts.size - 1) >> ours, (other.first + other.counts.size - 1) >> theirs
+    )
     return last - first + 1

@@ -38,14 +38,22 @@ class TensorStatistics:
     histogram: Histogram
 
     @classmethod
-    def of(cls, values: np.ndarray, sampled: int = SAMPLED) -> TensorStatistics:
-        """Take in one tensor of one sequence, float32 of any shape, not empty; `sampled` is how
-        many of its values are counted, about.
+    def of(
+        cls,
+        values: np.ndarray,
+        sampled: int = SAMPLED,
+        extremes: tuple[float, float] | None = None,
+    ) -> TensorStatistics:
+        """Take in one tensor of one sequence, float32 of any shape, not empty.
+
+        Args:
+            sampled: how many of its values are counted, about.
+            extremes: its smallest and its largest value, if they are known.
 
         Raises:
             ModelcError: it holds NaN.
         """
-        low, high = float(values.min()), float(values.max())
+        low, high = extremes or (float(values.min()), float(values.max()))
         if math.isnan(low):
             raise ModelcError(
                 "the float model produced NaN while ranges were gathered",

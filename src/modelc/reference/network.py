@@ -1,8 +1,9 @@
 """The float network on ONNX Runtime CPU: its outputs, and every tensor in between.
 
 The graph is run in segments, one after the other, each in a session of its own that reads the
-weights where they lie. So tensors are in memory only while something still reads them, and all of
-them can be looked at for the cost of one inference.
+weights where they lie. What a segment makes goes where the one before had its tensors, and only
+what is still to be read is kept. So memory holds few tensors, and all of them can be looked at for
+the cost of one inference.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import onnx_ir as ir
 from modelc.errors import ModelcError, Where
 from modelc.ir.provenance import module_of
 from modelc.ir.subgraph import subgraph
+from modelc.reference.slab import Place, make_slab, places_of, run_into
 
 Feed = Mapping[str, np.ndarray]
 Observer = Callable[[str, np.ndarray], None]
@@ -37,15 +39,27 @@ class _Segment:
     weights: Mapping[str, np.ndarray]
     done: frozenset[str]
     """Tensors that nothing reads any more."""
+    places: tuple[Place, ...] | None
+    """Where its outputs lie in a slab; None if ONNX Runtime has to say how large they are."""
+
+    def run(self, taken: Feed, slab: np.ndarray) -> dict[str, np.ndarray]:
+        """Return all outputs; those that are read later in memory of their own."""
+        if self.places is None:
+            made = self.session.run(self.outputs, dict(taken))
+            return dict(zip(self.outputs, made, strict=True))
+        found = run_into(self.session, taken, self.places, slab)
+        return {
+            name: values if name in self.done else values.copy() for name, values in found.items()
+        }
 
 
 class NetworkReference:
-    """A canonical graph of a network, ready to run.
+    """A canonical graph of a network, ready to run, from several threads at once if need be.
 
     Args:
         model: static; stays as it is.
         threads: of ONNX Runtime; 0 is its choice.
-        segment_bytes: most that the tensors of one segment take.
+        segment_bytes: most that the tensors of one segment take, for each thread that runs it.
 
     Raises:
         ModelcError: ONNX Runtime doesn't take the graph; names the modules of that segment.
@@ -79,6 +93,9 @@ class NetworkReference:
             )
             for index, nodes in enumerate(parts)
         ]
+        ends = (place.end for segment in self._segments for place in segment.places or ())
+        self._slab_bytes = max(ends, default=0)
+        self._slabs: list[np.ndarray] = []  # those that no thread is using
 
     def run(self, feed: Feed) -> dict[str, np.ndarray]:
         """Return the outputs of one inference, by name in the graph's order."""
@@ -89,7 +106,7 @@ class NetworkReference:
 
         Args:
             observer: called with each graph input's and node output's name and numbers, which it
-                must not keep.
+                must not keep: others will be written there.
 
         Raises:
             ModelcError: ONNX Runtime fails on this feed.
@@ -97,24 +114,26 @@ class NetworkReference:
         tensors = {name: feed[name] for name in self._inputs} | self._given
         for name in self._inputs:
             observer(name, tensors[name])
+        slab = self._slabs.pop() if self._slabs else make_slab(self._slab_bytes)
         for segment in self._segments:
             taken = {
                 name: segment.weights[name] if name in segment.weights else tensors[name]
                 for name in segment.inputs
             }
             try:
-                made = segment.session.run(segment.outputs, taken)
+                made = segment.run(taken, slab)
             except Exception as error:  # ONNX Runtime's own types, which are many
                 raise ModelcError(
                     f"the float model fails: {error}",
                     where=Where(step="reference", module=self._modules[segment.outputs[0]]),
                     hint="try the model in ONNX Runtime with the same inputs",
                 ) from error
-            for name, values in zip(segment.outputs, made, strict=True):
+            for name, values in made.items():
                 observer(name, values)
-                tensors[name] = values
+            tensors |= made
             for name in segment.done:
                 tensors.pop(name, None)
+        self._slabs.append(slab)
         return {name: tensors[name] for name in self._outputs}
 
 
@@ -178,7 +197,8 @@ def _open(model: ir.Model, nodes: list[ir.Node], done: frozenset[str], threads: 
             hint="the graph must run on ONNX Runtime CPU, which is the reference",
         ) from error
     names = tuple(argument.name for argument in session.get_inputs())
-    return _Segment(session, names, tuple(shown), weights, done)
+    places = places_of(session.get_outputs())
+    return _Segment(session, names, tuple(shown), weights, done, places)
 
 
 def _weights_as_inputs(model: ir.Model) -> dict[str, np.ndarray]:

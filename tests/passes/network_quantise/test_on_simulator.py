@@ -122,3 +122,14 @@ def test_operators_with_ways_of_their_own(scheme: str, tmp_path: Path) -> None:
     quantised = QuantiseNetwork(choose_encodings(model, seen, nodes)).apply(operators())
     found = simulate(quantised, feeds[0], tmp_path)
     assert sqnr(NetworkReference(model).run(feeds[0]), found) > 30
+
+
+def test_small_probabilities(tmp_path: Path) -> None:
+    """Of codes up to 1 these would have 18 dB."""
+    net = Net()
+    model = net.model(net.op("Softmax", [net.input("x", [4, 300])], "p", dims=[4, 300], axis=-1))
+    feed = {"x": np.random.default_rng(0).normal(size=(4, 300)).astype(np.float32)}
+    encodings = choose_encodings(model, gather_network_statistics(model, [feed]), {"p": A8})
+    wanted = NetworkReference(model).run(feed)
+    found = simulate(QuantiseNetwork(encodings).apply(model), feed, tmp_path)
+    assert sqnr(wanted, found) > 30

@@ -11,6 +11,7 @@ from modelc.ir.encodings import Encoding, from_range
 from modelc.ir.network_encodings import Precision, is_float
 from modelc.quant.network.calibrate import gather_network_statistics
 from modelc.quant.network.encodings import HEADROOM, choose_encodings
+from modelc.quant.network.known_ranges import LEAST_PEAK, PEAK_ROOM
 from modelc.quant.observers import make_observer
 
 A8, A16, FLOAT = Precision("uint8"), Precision("uint16"), Precision("float", "float")
@@ -59,10 +60,24 @@ def test_what_is_only_moved_shares_one() -> None:
 
 def test_known_ranges() -> None:
     found = chosen("encoder", A8)
-    assert found["encoder.layer.0.softmax"] == from_range(0, 1, "uint8")
     assert found["pooler.tanh"] == Encoding(1 / 128, 128, "uint8")
     assert chosen("encoder", A16)["pooler.tanh"] == Encoding(1 / 32768, 32768, "uint16")
     assert chosen("encoder", Precision("int8"))["pooler.tanh"] == Encoding(1 / 128, 0, "int8")
+
+
+@pytest.mark.parametrize(
+    ("spread", "reach"), [(20, 1.0), (2.5, None), (0.01, LEAST_PEAK)], ids=["full", "seen", "least"]
+)
+def test_probabilities_reach_as_far_as_seen(spread: float, reach: float | None) -> None:
+    """Even if an observer would clip them; not so little that HTP can't compute it."""
+    net = Net()
+    model = net.model(net.op("Softmax", [net.input("x", [4, 300])], "p", dims=[4, 300], axis=-1))
+    x = np.random.default_rng(0).normal(size=(4, 300)).astype(np.float32)
+    seen = gather_network_statistics(model, [{"x": spread * x}])
+    wanted = seen.tensors["p"].high * PEAK_ROOM if reach is None else reach
+    observer = make_observer("percentile", kept=90.0)
+    found = choose_encodings(model, seen, nodes_of(model, A8), observer).values["p"]
+    assert found == from_range(0, wanted, "uint8")
 
 
 def test_masks_do_not_spoil_the_scores() -> None:

@@ -38,12 +38,11 @@ REPORT: Final = "report.md"
 RECIPE: Final = "recipe.toml"
 # Step -> the files of its result that are shipped; None for all.
 _SHIPPED: Final[Mapping[str, tuple[str, ...] | None]] = {
-    "binary": (f"{NAME}.bin", f"{NAME}.onnx", f"{NAME}.operators.json"),
+    "binary": (f"{NAME}.bin", f"{NAME}.onnx", f"{NAME}.operators.json", OPERATORS),
     "dlc": (f"{NAME}.dlc",),
     "cpp": None,
-    "probe": (OPERATORS,),
 }
-_PROBES: Final = "probe."
+_BINARIES: Final = "binary."
 
 
 def draft_network(
@@ -101,13 +100,15 @@ def _files(job: NetworkJob, entries: Mapping[str, Entry]) -> dict[str, FromFile 
     files: dict[str, FromFile | bytes] = {}
     for step, entry in entries.items():
         kind, _, chipset = step.partition(".")
-        if chipset and kind in _SHIPPED and (kind != "binary" or "context-binary" in job.formats):
+        if chipset and kind in _SHIPPED:
             names = _SHIPPED[kind] or tuple(entry.record.files)
+            if kind == "binary" and "context-binary" not in job.formats:
+                names = (OPERATORS,)
             for name in names:
                 files[f"{chipset}/{name}"] = _stored(entry, name)
-    probe = next((entry for step, entry in entries.items() if step.startswith(_PROBES)), None)
-    if probe is not None:  # the same graph for all chipsets
-        files[COSTS] = _stored(probe, COSTS)
+    binary = next((entry for step, entry in entries.items() if step.startswith(_BINARIES)), None)
+    if binary is not None:  # the same graph for all chipsets
+        files[COSTS] = _stored(binary, COSTS)
     if "library" in entries:
         files |= {
             name: _stored(entries["library"], name) for name in entries["library"].record.files

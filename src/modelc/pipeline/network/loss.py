@@ -100,7 +100,11 @@ def measure_losses(
     references = NetworkReference(exact), NetworkReference(coded)
     for sample in samples:
         kept: dict[str, np.ndarray] = {}
-        references[0].observe(sample, kept.__setitem__)
+
+        def keep(name: str, values: np.ndarray, kept: dict[str, np.ndarray] = kept) -> None:
+            kept[name] = values.copy()
+
+        references[0].observe(sample, keep)
 
         def compare(name: str, values: np.ndarray, kept: Mapping[str, np.ndarray] = kept) -> None:
             own = seen_as.get(name, name)

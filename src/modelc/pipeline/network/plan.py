@@ -1,15 +1,14 @@
 """The steps that compile a network.
 
 export (PyTorch) ─ canonical ─┬─ reference ──────────────────────────────────────────────┐
-                              └─ lower ─┬─ calibrate ─ quantize ─┬─ probe.CHIPSET        │
-                                        └────────────────────────┴─ binary.CHIPSET ─┬─ verify
-                                          dlc.CHIPSET, cpp.CHIPSET                  ─┘
+                              └─ lower ─┬─ calibrate ─ quantize ─┬─ binary.CHIPSET ──────┴─ verify
+                                        └────────────────────────┴─ dlc.CHIPSET, cpp.CHIPSET
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from modelc.pipeline.network.job import (
@@ -47,10 +46,10 @@ def network_plan(job: NetworkJob) -> Plan:
     Raises:
         Missing: a model library is asked for, and there is no SDK.
     """
-    steps = [*_front(job), _reference(job)]
+    steps = _front(job)
     shipped = ["canonical", "reference"]
     if job.target.chipset is None:
-        steps.append(_lower(job, ("network",)))
+        steps += [_lower(job, ("network",)), _reference(job)]
         ran = ["lower"]
         shipped.append("lower")
     else:
@@ -59,6 +58,7 @@ def network_plan(job: NetworkJob) -> Plan:
         if job.scheme.is_quantised:
             steps += _quantising(job)
             shipped.append("quantize")
+        steps.append(_reference(job))  # here, so that it runs while HTP's compiler does
         ran = []
         if "model-library" in job.formats:
             steps.append(_library(job))
@@ -85,6 +85,15 @@ def network_plan(job: NetworkJob) -> Plan:
         )
     )
     return Plan(job.recipe.target, tuple(steps), tuple(dict.fromkeys([*shipped, "verify"])))
+
+
+def probing_plan(job: NetworkJob) -> Plan:
+    """Return the steps that ask the first chipset about its operators (`probe.CHIPSET`), without
+    compiling for it."""
+    binary = f"binary.{job.target.name}"
+    needed = leading_to(network_plan(job), binary)
+    probe = replace(needed[-1], name=f"probe.{job.target.name}", run=f"{_HTP}:probe_network")
+    return Plan(job.target.name, (*needed[:-1], probe), ("canonical", "lower", probe.name))
 
 
 def leading_to(plan: Plan, name: str) -> tuple[Step, ...]:
@@ -213,15 +222,14 @@ def _for_chipset(job: NetworkJob, name: str) -> list[Step]:
         "fallback": asked.allow_cpu_fallback,
     }
     graph = "quantize" if job.scheme.is_quantised else "lower"
-    runs = {"probe": "probe_network", "binary": "compile_binary"}
+    runs = {"binary": "compile_binary"}
     runs |= {kind: run for kind, run in FORMAT_STEPS.items() if kind in job.formats}
     return [
         Step(
             f"{kind}.{name}",
             f"{_HTP}:{run}",
             options=options,
-            # What is refused is told at once, before anything is compiled.
-            inputs=(graph,) if kind == "probe" else (graph, f"probe.{name}"),
+            inputs=(graph,),
             reads=_libraries(job),
             tools=_QNN,
             waits=True,

@@ -100,10 +100,10 @@ def _precisions(entries: Mapping[str, Entry]) -> list[str]:
 
 
 def _operators(entries: Mapping[str, Entry]) -> list[str]:
-    probe = next((e for name, e in entries.items() if name.startswith("probe.")), None)
-    if probe is None:
+    binary = next((e for name, e in entries.items() if name.startswith("binary.")), None)
+    if binary is None:
         return []
-    verdicts = json.loads((probe.path / OPERATORS).read_text())
+    verdicts = json.loads((binary.path / OPERATORS).read_text())
     counts = Counter((row["op_type"], row["verdict"]) for row in verdicts)
     rows = ((op, verdict, count) for (op, verdict), count in sorted(counts.items()))
     return ["", "## Operators", "", *table(("operator", "verdict", "nodes"), rows)]

@@ -12,6 +12,7 @@ from modelc.pipeline.step import StepContext
 if TYPE_CHECKING:
     from modelc.targets.snapdragon.chipsets import Chipset
     from modelc.targets.snapdragon.network.options import NetworkOptions
+    from modelc.targets.snapdragon.network.verdicts import OperatorVerdict
 
 NAME: Final = "network"
 """What the QNN graph's name begins with, and the files are called."""
@@ -39,69 +40,83 @@ def lower_network(context: StepContext) -> None:
 
 
 def probe_network(context: StepContext) -> None:
-    """Ask the provider which operators HTP takes: operators.json; costs.json with what each node
-    costs wherever it runs.
+    """Ask the provider which operators HTP takes, without compiling: operators.json.
 
-    Options: chipset, fp16, boundary, packages, fallback (refused ones are no error).
-
-    Raises:
-        ToolFailed: some are refused.
+    Options: chipset, fp16, boundary, packages, fallback (refused ones are no error to those that
+    compile).
     """
     from dataclasses import asdict
 
-    from modelc.targets.snapdragon.network.probe import probe_operators
-    from modelc.targets.snapdragon.network.static_costs import static_costs
-
-    costs = [asdict(row) for row in static_costs(_lowered(context) / GRAPH)]
-    (context.out / COSTS).write_text(json.dumps(costs, indent=1) + "\n")
-    verdicts = probe_operators(
-        _lowered(context) / GRAPH,
-        chipset_of(context),
-        options_of(context),
-        cache_dir=context.out / "cache",
-        workdir=context.scratch,
-        timeout_s=TIMEOUT_S,
-    )
-    refused = [row for row in verdicts if row.verdict == "refused"]
-    (context.out / OPERATORS).write_text(
-        json.dumps([asdict(row) for row in verdicts], indent=1) + "\n"
-    )
-    if refused and not context.options["fallback"]:
-        listed = "\n".join(
-            f"  - {row.op_type} {row.module or row.node}: {row.reason}" for row in refused[:_SHOWN]
-        )
-        more = f"\n  and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-        raise ToolFailed(
-            f"HTP does not take {len(refused)} of {len(verdicts)} operators:\n{listed}{more}",
-            where=Where(step="probe", module=refused[0].module),
-            hint=f"{refused[0].hint}; `modelc inspect --target T MODEL` lists all; "
-            "--allow-cpu-fallback leaves them to the CPU",
-        )
+    rows = [asdict(row) for row in _probe(context)]
+    (context.out / OPERATORS).write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def compile_binary(context: StepContext) -> None:
     """Compile the context binary for one chipset: network.bin, network.onnx, which loads it, and
-    network.operators.json; info.json, partition.json.
+    network.operators.json; info.json, partition.json; operators.json with what became of each node,
+    costs.json with what it costs wherever it runs.
 
     Options: as `probe_network`.
+
+    Raises:
+        ToolFailed: operators are refused, all of which are told; or it fails otherwise.
     """
     from dataclasses import asdict
 
     from modelc.targets.snapdragon import binary
     from modelc.targets.snapdragon.network.compile import compile_network, compile_with_fallback
+    from modelc.targets.snapdragon.network.static_costs import static_costs
 
+    model = _lowered(context) / GRAPH
     make = compile_with_fallback if context.options["fallback"] else compile_network
-    made = make(
+    try:
+        made = make(
+            model,
+            NAME,
+            chipset_of(context),
+            options_of(context),
+            context.out / f"{NAME}.bin",
+            workdir=context.scratch,
+            timeout_s=TIMEOUT_S,
+        )
+    except ToolFailed:
+        if not context.options["fallback"]:
+            _tell_refused(_probe(context))
+        raise
+    for name, rows in ((OPERATORS, made.verdicts), (COSTS, static_costs(model))):
+        (context.out / name).write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
+    (context.out / INFO).write_text(json.dumps(binary.to_json(made.info), indent=1) + "\n")
+    (context.out / PARTITION).write_text(json.dumps(asdict(made.partition), indent=1) + "\n")
+
+
+def _probe(context: StepContext) -> tuple[OperatorVerdict, ...]:
+    from modelc.targets.snapdragon.network.probe import probe_operators
+
+    return probe_operators(
         _lowered(context) / GRAPH,
-        NAME,
         chipset_of(context),
         options_of(context),
-        context.out / f"{NAME}.bin",
+        cache_dir=context.scratch / "cache",
         workdir=context.scratch,
         timeout_s=TIMEOUT_S,
     )
-    (context.out / INFO).write_text(json.dumps(binary.to_json(made.info), indent=1) + "\n")
-    (context.out / PARTITION).write_text(json.dumps(asdict(made.partition), indent=1) + "\n")
+
+
+def _tell_refused(verdicts: tuple[OperatorVerdict, ...]) -> None:
+    """Raises ToolFailed if some operators are refused."""
+    refused = [row for row in verdicts if row.verdict == "refused"]
+    if not refused:
+        return
+    listed = "\n".join(
+        f"  - {row.op_type} {row.module or row.node}: {row.reason}" for row in refused[:_SHOWN]
+    )
+    more = f"\n  and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+    raise ToolFailed(
+        f"HTP does not take {len(refused)} of {len(verdicts)} operators:\n{listed}{more}",
+        where=Where(module=refused[0].module),
+        hint=f"{refused[0].hint}; `modelc inspect --target T MODEL` lists all; "
+        "--allow-cpu-fallback leaves them to the CPU",
+    )
 
 
 def convert_dlc(context: StepContext) -> None:

@@ -17,10 +17,9 @@ from modelc.passes.pipelines import build_pipeline
 from modelc.pipeline.events import Events, ignore
 from modelc.pipeline.execute import execute
 from modelc.pipeline.network.job import make_network_job
-from modelc.pipeline.network.plan import leading_to, network_plan
+from modelc.pipeline.network.plan import probing_plan
 from modelc.pipeline.network.steps import GRAPH, load_network
 from modelc.pipeline.network.steps_htp import OPERATORS
-from modelc.pipeline.plan import Plan
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.store import Store
 
@@ -71,10 +70,8 @@ def operator_support(
             "only chipsets can be asked about their operators",
             hint="give a chipset, such as --target snapdragon-8gen3",
         )
-    whole = network_plan(job)
-    probe = f"probe.{job.target.name}"
-    needed = leading_to(whole, probe)
-    plan = Plan(whole.target, needed, ("canonical", "lower", probe))
+    plan = probing_plan(job)
+    probe = plan.steps[-1].name
     store = store or Store()
     with store.in_use():
         results = execute(plan, store, job.sources, events)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -12,12 +14,16 @@ import onnx_ir as ir
 from modelc.errors import BadInput, ModelcError, Where
 from modelc.ir.network_encodings import is_float
 from modelc.ir.provenance import module_of
-from modelc.quant.statistics import HIDDEN, StatisticsGatherer, TensorStatistics
-from modelc.reference.network import Feed, NetworkReference
+from modelc.process import usable_cores
+from modelc.quant.statistics import HIDDEN, TensorStatistics
+from modelc.reference.network import SEGMENT_BYTES, Feed, NetworkReference
 
 Progress = Callable[[int, str], None]
 
-SAMPLED: Final = 1 << 15
+AT_ONCE: Final = 4
+"""Feeds that are run at the same time, at most."""
+
+SAMPLED: Final = 1 << 14
 """Values of a tensor of one feed that are counted, about: there are many feeds. Counting takes
 longer than inference; extremes are of all values."""
 
@@ -49,8 +55,8 @@ def gather_network_statistics(
     feeds: Iterable[Feed],
     progress: Progress = lambda done, message: None,
 ) -> NetworkStatistics:
-    """Run the float graph on feeds, one in memory at a time, and keep the statistics of every
-    float tensor.
+    """Run the float graph on feeds, one for each core in memory at a time (`AT_ONCE`), and keep the
+    statistics of every float tensor. Feeds count in their order, whichever is done first.
 
     Args:
         progress: told after each feed how many were seen.
@@ -59,51 +65,91 @@ def gather_network_statistics(
         BadInput: there are no feeds.
         ModelcError: the float model makes NaN, and where; or ONNX Runtime doesn't run it.
     """
-    reference = NetworkReference(model)
-    gatherer = _Gatherer(model)
+    threads = min(AT_ONCE, usable_cores())
+    # One feed to a thread: the cores share the counting as well, which has no threads of its own.
+    reference = NetworkReference(model, usable_cores() // threads, SEGMENT_BYTES // threads)
+    wanted = _Wanted(model)
+    gathered = _Seen()
     count = 0
-    for count, feed in enumerate(feeds, 1):
-        reference.observe(feed, gatherer.observe)
-        progress(count, f"feed {count}")
+    with ThreadPoolExecutor(threads) as pool:
+        for count, seen in enumerate(_in_turn(pool, threads, reference, wanted, feeds), 1):
+            gathered.merge(seen)
+            progress(count, f"feed {count}")
     if not count:
         raise BadInput("there are no calibration feeds", hint="give at least one, better a hundred")
     return NetworkStatistics(
-        dict(sorted(gatherer.statistics.tensors.items())),
-        gatherer.peaks,
-        frozenset(gatherer.hidden),
-        count,
+        dict(sorted(gathered.tensors.items())), gathered.peaks, frozenset(gathered.hidden), count
     )
 
 
-class _Gatherer:
+def _in_turn(
+    pool: ThreadPoolExecutor,
+    threads: int,
+    reference: NetworkReference,
+    wanted: _Wanted,
+    feeds: Iterable[Feed],
+) -> Iterator[_Seen]:
+    """Yield what is seen of each feed, in their order, while the next ones are being run."""
+
+    def look(feed: Feed) -> _Seen:
+        seen = _Seen()
+        reference.observe(feed, lambda name, values: wanted.observe(name, values, seen))
+        return seen
+
+    running: deque[Future[_Seen]] = deque()
+    for feed in feeds:
+        running.append(pool.submit(look, feed))
+        if len(running) > threads:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
+
+
+@dataclass
+class _Seen:
+    """`NetworkStatistics` being gathered."""
+
+    tensors: dict[str, TensorStatistics] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
+
+    def merge(self, later: _Seen) -> None:
+        for name, found in later.tensors.items():
+            before = self.tensors.get(name)
+            self.tensors[name] = before.merged(found) if before else found
+        for name, peak in later.peaks.items():
+            self.peaks[name] = min(peak, self.peaks.get(name, peak))
+        self.hidden |= later.hidden
+
+
+class _Wanted:
+    """The tensors of a graph that are looked at."""
+
     def __init__(self, model: ir.Model) -> None:
-        self.statistics = StatisticsGatherer(SAMPLED)
-        self.peaks: dict[str, float] = {}
-        self.hidden: set[str] = set()
         made = (value for node in model.graph for value in node.outputs)
-        self._wanted = {str(v.name): v for v in (*model.graph.inputs, *made) if is_float(v)}
+        self._values = {str(v.name): v for v in (*model.graph.inputs, *made) if is_float(v)}
         self._softmax = {
             str(node.inputs[0].name): node.attributes.get_int("axis", -1)
             for node in model.graph
             if node.op_type == "Softmax" and node.inputs[0] is not None
         }
 
-    def observe(self, name: str, values: np.ndarray) -> None:
-        if name not in self._wanted or not values.size:
+    def observe(self, name: str, values: np.ndarray, seen: _Seen) -> None:
+        if name not in self._values or not values.size:
             return
+        low, high = float(values.min()), float(values.max())
         try:
-            self.statistics.observe(name, values)
+            seen.tensors[name] = TensorStatistics.of(values, SAMPLED, (low, high))
         except ModelcError as error:
             raise ModelcError(
                 f"the float model makes NaN in {name}",
-                where=Where(step="calibrate", module=_module(self._wanted[name])),
+                where=Where(step="calibrate", module=_module(self._values[name])),
                 hint="look at the calibration data and the weights in front of it",
             ) from error
-        if float(values.min()) <= HIDDEN or float(values.max()) == np.inf:
-            self.hidden.add(name)
+        if low <= HIDDEN or high == np.inf:
+            seen.hidden.add(name)
         if name in self._softmax:
-            peak = _smallest_peak(values, self._softmax[name])
-            self.peaks[name] = min(peak, self.peaks.get(name, peak))
+            seen.peaks[name] = _smallest_peak(values, self._softmax[name])
 
 
 def _smallest_peak(scores: np.ndarray, axis: int) -> float:

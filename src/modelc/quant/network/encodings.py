@@ -23,7 +23,7 @@ from modelc.ir.provenance import module_of
 from modelc.quant.network.calibrate import NetworkStatistics
 from modelc.quant.network.cuts import cut_of
 from modelc.quant.network.floors import floors_of
-from modelc.quant.network.known_ranges import known_encoding
+from modelc.quant.network.known_ranges import known_encoding, softmax_range
 from modelc.quant.network.moves import moved_by
 from modelc.quant.network.types import resolve_types
 from modelc.quant.observers import Grid, Observer
@@ -50,8 +50,9 @@ def choose_encodings(
     """Return the encodings of all values that quantised nodes read or make.
 
     By the first rule that fits, a value's range is: known from the operator; that behind the Relu
-    or Clip which alone reads it; as far down as Softmax needs it; or what `observer` makes of what
-    was seen. Values that are only moved, joined or selected from share one encoding.
+    or Clip which alone reads it; as far as Softmax went; as far down as Softmax needs it; or what
+    `observer` makes of what was seen. Values that are only moved, joined or selected from share
+    one encoding.
 
     Args:
         nodes: node name -> what is wanted of it, as `precisions` gives it.
@@ -165,6 +166,9 @@ class _Chooser:
                 where=Where(step="encodings", module=_module(value)),
                 hint="the statistics are of another graph",
             )
+        made_by = value.producer()
+        if made_by is not None and made_by.op_type == "Softmax":
+            return softmax_range(found.high)
         steps = (1 << bits) - 1
         chosen = self._observer.choose(found, Grid(steps, self._symmetric(slot)))
         if bits > 8:

@@ -1,4 +1,4 @@
-"""Encodings that follow from the operator, whatever the samples show."""
+"""Encodings and ranges that follow from the operator, whatever an observer makes of the samples."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 
 from modelc.ir.encodings import Encoding, IntegerType, from_range
+from modelc.quant.ranges import Range
 
-_FROM_0_TO_1: Final = frozenset({"HardSigmoid", "Softmax"})
+_FROM_0_TO_1: Final = frozenset({"HardSigmoid"})
 _HALF_OPEN: Final[Mapping[str, tuple[float, float]]] = {"Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
 """HTP computes them in steps of a power of two, the upper end left out, and takes no other."""
 
@@ -24,3 +25,16 @@ def known_encoding(op_type: str, dtype: IntegerType) -> Encoding | None:
         scale = (high - low) / (int(limits.max) - int(limits.min) + 1)
         return Encoding(scale, int(limits.min) - round(low / scale), dtype)
     return None
+
+
+PEAK_ROOM: Final = 1.25
+"""How much further than seen a probability may go."""
+LEAST_PEAK: Final = 1 / 32
+"""HTP's Softmax in 8 bits has 42 dB in codes up to this, and 4 in codes up to a fifth of it."""
+
+
+def softmax_range(peak: float) -> Range:
+    """Return the range of a Softmax whose largest result was `peak`. No observer may clip it: the
+    few large probabilities are what it is about. Where all are small, as over many classes or
+    tokens, codes up to 1 would leave them but the lowest ones."""
+    return Range(0.0, min(max(peak * PEAK_ROOM, LEAST_PEAK), 1.0))

@@ -11,6 +11,7 @@ from support.qnn_networks import CHIPSET, FLOAT, QUANTISED, TIMEOUT
 
 from modelc.targets.snapdragon.chipsets import find_chipset
 from modelc.targets.snapdragon.network import probe
+from modelc.targets.snapdragon.network.compile import CompiledNetwork
 from modelc.targets.snapdragon.network.options import NetworkOptions
 from modelc.targets.snapdragon.network.probe import probe_operators
 from modelc.targets.snapdragon.network.verdicts import OperatorVerdict
@@ -96,3 +97,16 @@ def test_a_float_network_on_a_chipset_without_fp16(
     assert {name for name, v in found.items() if v.verdict == "refused"} >= {"conv", "head"}
     assert "HTP refuses Conv2d" in found["conv"].reason
     assert "quantise" in found["conv"].hint
+
+
+@pytest.mark.parametrize("name", ["cnn", "erf", "quantised"])
+def test_compiling_judges_as_asking_does(
+    name: str,
+    networks: Callable[[str], Path],
+    compiled: Callable[[str], CompiledNetwork],
+    tmp_path: Path,
+) -> None:
+    """Where HTP refuses some, too: `erf` is compiled with help of the CPU."""
+    options = QUANTISED if name == "quantised" else FLOAT
+    asked = ask(networks(name), tmp_path, options)
+    assert list(asked.values()) == list(compiled(name).verdicts)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from modelc.errors import ToolFailed, Where
+from modelc.ir.onnx_file import read_proto
 from modelc.process import run_worker
 from modelc.targets.snapdragon import binary
 from modelc.targets.snapdragon.binary import BinaryInfo
@@ -17,6 +18,11 @@ from modelc.targets.snapdragon.network import places
 from modelc.targets.snapdragon.network.ep_context import check_ports
 from modelc.targets.snapdragon.network.options import NetworkOptions, prepare
 from modelc.targets.snapdragon.network.places import Partition, check_whole
+from modelc.targets.snapdragon.network.verdicts import (
+    OperatorVerdict,
+    read_judged,
+    verdicts_of,
+)
 
 STEP: Final = "compile"
 
@@ -30,6 +36,7 @@ class CompiledNetwork:
             source's: names, order, types and sizes.
         operators: the file beside it that tells which nodes its operators come from (`op_trace`).
         partition: what HTP runs and what the CPU.
+        verdicts: what became of each node, in the graph's order, as `probe_operators` has it.
         seconds: compile time.
     """
 
@@ -38,6 +45,7 @@ class CompiledNetwork:
     operators: Path
     info: BinaryInfo
     partition: Partition
+    verdicts: tuple[OperatorVerdict, ...]
     seconds: float
 
 
@@ -154,12 +162,15 @@ def _compile(
         where=where,
         hint="if it ran out of memory or time, compile with less effort or a smaller network",
     )
+    proto = read_proto(model)
+    judged = read_judged(reply["judged"], [node.name for node in proto.graph.node])
     made = CompiledNetwork(
         binary=output,
         wrapper=output.with_suffix(".onnx"),
         operators=output.with_suffix(".operators.json"),
         info=binary.from_json(reply["info"]),
         partition=places.from_json(reply["partition"]),
+        verdicts=verdicts_of(proto, chipset, judged),
         seconds=reply["seconds"],
     )
     where = Where(step=step, path=str(output))

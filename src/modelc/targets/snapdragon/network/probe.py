@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from modelc.errors import Damaged, Where
 from modelc.files import write_atomic
 from modelc.hashing import digest, file_digest
 from modelc.ir.onnx_file import check_places, read_proto
-from modelc.ir.provenance import MODULE
 from modelc.process import run_worker
 from modelc.targets.snapdragon.chipsets import Chipset
 from modelc.targets.snapdragon.library import toolchain
-from modelc.targets.snapdragon.network.hints import hint_for
 from modelc.targets.snapdragon.network.options import NetworkOptions, Prepared, prepare
-from modelc.targets.snapdragon.network.verdicts import Judged, OperatorVerdict, read_judged
+from modelc.targets.snapdragon.network.verdicts import (
+    Judged,
+    OperatorVerdict,
+    read_judged,
+    verdicts_of,
+)
 
 STEP: Final = "probe_operators"
 NAME: Final = "probe"
@@ -51,7 +54,7 @@ def probe_operators(
     nodes = [node.name for node in proto.graph.node]
     kept = cache_dir / f"{_key(model, options, prepared)}.json"
     if (found := _cached(kept, nodes)) is not None:
-        return tuple(_verdicts(proto, chipset, found))
+        return verdicts_of(proto, chipset, found)
     reply = run_worker(
         "modelc.targets.snapdragon.network.probe_worker",
         prepared.job(model, NAME),
@@ -63,24 +66,7 @@ def probe_operators(
     found = read_judged(reply, nodes)
     cache_dir.mkdir(parents=True, exist_ok=True)
     write_atomic(kept, json.dumps(reply, indent=1).encode(), durable=False)
-    return tuple(_verdicts(proto, chipset, found))
-
-
-def _verdicts(proto: Any, chipset: Chipset, found: Judged) -> Iterator[OperatorVerdict]:
-    nodes = proto.graph.node
-    quantised = any(node.op_type == "QuantizeLinear" for node in nodes)
-    for node in nodes:
-        verdict, reason = found.nodes[node.name]
-        module = {entry.key: entry.value for entry in node.metadata_props}.get(MODULE, "")
-        hint = ""
-        if verdict == "refused":
-            hint = hint_for(node.op_type, reason, chipset, quantised=quantised)
-        elif verdict == "stranded":
-            hint = "see to the refused operators beside it"
-        yield OperatorVerdict(node.name, node.op_type, module, verdict, reason, hint)
-    for name, (op_type, reason) in found.others.items():
-        hint = hint_for(op_type, reason, chipset, quantised=quantised)
-        yield OperatorVerdict(name, op_type, "", "refused", reason, hint)
+    return verdicts_of(proto, chipset, found)
 
 
 def _key(model: Path, options: NetworkOptions, prepared: Prepared) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from modelc.errors import Damaged
+from modelc.ir.provenance import MODULE
+from modelc.targets.snapdragon.chipsets import Chipset
+from modelc.targets.snapdragon.network.hints import hint_for
 from modelc.targets.snapdragon.network.places import STRANDED
 from modelc.targets.snapdragon.network.provider_log import Judgement
 from modelc.targets.snapdragon.network.source_names import SourceNames
@@ -101,6 +104,29 @@ def read_judged(document: Any, nodes: Collection[str]) -> Judged:
                 {name: (row[0], row[1]) for name, row in others.items()},
             )
     raise Damaged("not a record of verdicts on this network")
+
+
+def verdicts_of(proto: Any, chipset: Chipset, found: Judged) -> tuple[OperatorVerdict, ...]:
+    """Return the verdict on each node of a model (a ModelProto), in its order, and after them on
+    what ONNX Runtime put in by itself and HTP refuses."""
+    return tuple(_verdicts(proto, chipset, found))
+
+
+def _verdicts(proto: Any, chipset: Chipset, found: Judged) -> Iterator[OperatorVerdict]:
+    nodes = proto.graph.node
+    quantised = any(node.op_type == "QuantizeLinear" for node in nodes)
+    for node in nodes:
+        verdict, reason = found.nodes[node.name]
+        module = {entry.key: entry.value for entry in node.metadata_props}.get(MODULE, "")
+        hint = ""
+        if verdict == "refused":
+            hint = hint_for(node.op_type, reason, chipset, quantised=quantised)
+        elif verdict == "stranded":
+            hint = "see to the refused operators beside it"
+        yield OperatorVerdict(node.name, node.op_type, module, verdict, reason, hint)
+    for name, (op_type, reason) in found.others.items():
+        hint = hint_for(op_type, reason, chipset, quantised=quantised)
+        yield OperatorVerdict(name, op_type, "", "refused", reason, hint)
 
 
 def _pairs(rows: Any) -> bool:
