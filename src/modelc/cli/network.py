@@ -22,7 +22,7 @@ Inputs = Annotated[
 
 def run_network(bundle: NetworkBundle, inputs: Path, output: Path | None, json: bool) -> None:
     """Run a network's bundle on samples; outputs go to a .npz, several samples one after the other
-    along a new first axis."""
+    along a new first axis; where an output's sizes differ, as SAMPLE/NAME."""
     import numpy as np
 
     from modelc.errors import BadInput, Where
@@ -35,10 +35,15 @@ def run_network(bundle: NetworkBundle, inputs: Path, output: Path | None, json: 
     made = bundle.run(open_feeds(inputs, specs))
     if not made:
         raise BadInput("there are no samples to run", where=Where(path=str(inputs)))
-    single = len(made) == 1
-    arrays = {
-        name: made[0][name] if single else np.stack([row[name] for row in made]) for name in made[0]
-    }
+    arrays: dict[str, np.ndarray] = {}
+    for name in made[0]:
+        found = [row[name] for row in made]
+        if len(found) == 1:
+            arrays[name] = found[0]
+        elif len({array.shape for array in found}) == 1:
+            arrays[name] = np.stack(found)
+        else:
+            arrays |= {f"{index}/{name}": array for index, array in enumerate(found)}
     if output is not None:
         try:
             with output.open("wb") as stream:
