@@ -112,6 +112,16 @@ def test_what_runs_where_is_told(quantised: Path, source: Path, call: Call) -> N
 
 
 @pytest.mark.simulator
+def test_a_profile_lists_what_the_cpu_runs(quantised: Path, call: Call) -> None:
+    found = call("profile", quantised, "--json").json()
+    assert found["cycles"] > 0 and len(found["graphs"]) == 1
+    assert {"Conv2d"} <= {row["kind"] for row in found["operators"]}
+    assert "NonMaxSuppression" in {row["op_type"] for row in found["on_cpu"]}
+    told = call("profile", quantised).stdout
+    assert "on the CPU, not measured" in told and "NonMaxSuppression" in told
+
+
+@pytest.mark.simulator
 def test_what_is_verified(quantised: Path, call: Call) -> None:
     """What enters the tail by SQNR, what leaves it by agreement."""
     found = call("verify", quantised, "--json").json()
