@@ -18,6 +18,7 @@ from modelc.frontends.onnx.definitions import check_node, schema_of
 from modelc.frontends.onnx.draft import OPSET, Draft, Rewrite, note_type, sizes_of
 from modelc.frontends.onnx.fold import fold
 from modelc.frontends.onnx.infer import infer
+from modelc.frontends.onnx.loops import unroll
 from modelc.frontends.onnx.opsets.table import adapter_of
 
 Size = int | ir.SymbolicDim | None
@@ -40,6 +41,8 @@ def make_canonical(graph: ir.Graph, draft: Draft) -> None:
         if node.domain == "" and node.op_type == "Constant" and _stored(node, graph, draft):
             continue
         if node.domain == "" and node.op_type == "If" and take_branch(node, graph, draft):
+            continue
+        if node.domain == "" and node.op_type in ("Loop", "Scan") and unroll(node, graph, draft):
             continue
         inner = [g for attribute in node.attributes.values() for g in _graphs(attribute)]
         for subgraph in inner:
