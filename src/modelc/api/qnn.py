@@ -18,7 +18,7 @@ from modelc.pipeline.events import Events, ignore
 from modelc.pipeline.make_recipe import make_recipe
 from modelc.pipeline.network.inputs import network_inputs
 from modelc.pipeline.network.job import is_network
-from modelc.pipeline.network.steps_htp import NAME
+from modelc.pipeline.network.steps_htp import NAME, TAIL
 from modelc.pipeline.store import Store
 from modelc.quant.feeds import read_loader
 from modelc.quant.network.schemes import scheme_of_bits
@@ -69,7 +69,8 @@ class QNNCompiler:
         Args:
             source: an .onnx file, "FILE.py:FUNCTION", or an encoder's folder.
             output: the file; by default the source's name with the format's suffix. Beside a
-                context binary comes the ONNX model that loads it, beside source its weights.
+                context binary comes the ONNX model that loads it, beside source its weights; and
+                tail.onnx, where a network's end is the CPU's (`network_allow_cpu_fallback`).
             output_format: "dlc", "context-binary" or "cpp"; by default what `output` ends with.
             quantization: `enabled`, `calibration_data` (a path, or an iterable of samples),
                 `act_bitwidth` (8 or 16), `weights_bitwidth` (4 or 8), `per_channel`, `symmetric`,
@@ -215,3 +216,5 @@ def _take(folder: Path, wanted: Format, target: Path) -> None:
         retarget(wrapper, target.name)
     elif wanted == "cpp":
         shutil.copyfile(folder / _WEIGHTS, target.with_name(_WEIGHTS))
+    for tail in folder.parent.glob(f"{TAIL}*"):  # what the CPU runs behind it, and its weights
+        shutil.copyfile(tail, target.with_name(tail.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -164,6 +165,9 @@ def show_verification(document: dict[str, Any]) -> None:
     """Print the verdict and the checks of a verification's JSON form."""
     rows = [(c["name"], "ok" if c["passed"] else "FAILED", c["detail"]) for c in document["checks"]]
     print_table("", ("check", "", "found"), rows)
+    for chipset, nodes in document.get("on_cpu", {}).items():
+        if nodes:
+            show_on_cpu(chipset, nodes)
     if "perplexity" not in document["metrics"]:  # of a network
         typer.echo(
             f"{'verified' if document['passed'] else 'NOT verified'} on {document['runtime']}: "
@@ -181,6 +185,12 @@ def show_verification(document: dict[str, Any]) -> None:
         f"perplexity {bundle} against {reference} of the float model "
         f"over {document['metrics']['tokens']} tokens"
     )
+
+
+def show_on_cpu(chipset: str, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Print which operators of a network the CPU runs."""
+    placed = [(row["op_type"], row["module"], row["why"]) for row in nodes]
+    print_table(f"on the CPU of {chipset}", ("operator", "module", "why"), placed)
 
 
 def _write(text: str) -> None:

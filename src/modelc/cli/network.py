@@ -22,7 +22,7 @@ Inputs = Annotated[
 
 def run_network(bundle: NetworkBundle, inputs: Path, output: Path | None, json: bool) -> None:
     """Run a network's bundle on samples; outputs go to a .npz, several samples one after the other
-    along a new first axis."""
+    along a new first axis; where an output's sizes differ, as SAMPLE/NAME."""
     import numpy as np
 
     from modelc.errors import BadInput, Where
@@ -35,10 +35,15 @@ def run_network(bundle: NetworkBundle, inputs: Path, output: Path | None, json: 
     made = bundle.run(open_feeds(inputs, specs))
     if not made:
         raise BadInput("there are no samples to run", where=Where(path=str(inputs)))
-    single = len(made) == 1
-    arrays = {
-        name: made[0][name] if single else np.stack([row[name] for row in made]) for name in made[0]
-    }
+    arrays: dict[str, np.ndarray] = {}
+    for name in made[0]:
+        found = [row[name] for row in made]
+        if len(found) == 1:
+            arrays[name] = found[0]
+        elif len({array.shape for array in found}) == 1:
+            arrays[name] = np.stack(found)
+        else:
+            arrays |= {f"{index}/{name}": array for index, array in enumerate(found)}
     if output is not None:
         try:
             with output.open("wb") as stream:
@@ -94,15 +99,18 @@ def profile_command(
         print_json(report.document())
         return
     profile = report.profile
+    parts = {graph.name: number for number, graph in enumerate(profile.graphs, start=1)}
     rows = [
-        (row.operator, row.kind, ", ".join(row.modules), row.cycles)
+        (row.operator, row.kind, ", ".join(row.modules), *([parts[row.graph]] * (len(parts) > 1)),
+         row.cycles)
         for row in sorted(profile.operators, key=lambda row: -row.cycles)
-    ]
+    ]  # fmt: skip
     title = (
         f"{profile.source}, {profile.runs} runs: its cycles compare operators roughly, and tell "
         "nothing of a device's time"
     )
-    print_table(title, ("QNN operator", "kind", "modules", "cycles"), rows)
+    columns = ("QNN operator", "kind", "modules", *(["part"] * (len(parts) > 1)), "cycles")
+    print_table(title, columns, rows)
     print_table(
         "what each node costs anywhere",
         ("node", "operator", "module", "multiply-adds", "weights", "activations"),
@@ -112,9 +120,17 @@ def profile_command(
             for row in report.costs
         ],
     )  # fmt: skip
+    if report.on_cpu:
+        print_table(
+            "on the CPU, not measured",
+            ("operator", "module", "why"),
+            [(row["op_type"], row["module"], row["why"]) for row in report.on_cpu],
+        )
     for graph in profile.graphs:
+        part = f"part {parts[graph.name]}, " if len(parts) > 1 else ""
         typer.echo(
-            f"{graph.name}: {megabytes(graph.spill_fill_bytes)} spill-fill, {graph.vtcm_mb} MB VTCM"
+            f"{part}{graph.name}: {graph.cycles:,.0f} cycles, "
+            f"{megabytes(graph.spill_fill_bytes)} spill-fill, {graph.vtcm_mb} MB VTCM"
         )
 
 

@@ -180,7 +180,13 @@ def _inspect_bundle(path: Path) -> Inspection:
         }
         for g in document.pop("graphs")
     ]
-    return Inspection("bundle", document, {"graphs": graphs, "files": files})
+    on_cpu = [
+        {"chipset": chipset, **{column: row[column] for column in ("op_type", "module", "why")}}
+        for chipset, told in document["settings"].get("chipsets", {}).items()
+        for row in told["partition"]["cpu"]
+    ]
+    tables = {"graphs": graphs, **({"on the CPU": on_cpu} if on_cpu else {}), "files": files}
+    return Inspection("bundle", document, tables)
 
 
 def _is_bundle(path: Path) -> bool:

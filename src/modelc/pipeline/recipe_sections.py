@@ -69,6 +69,8 @@ class Verify(Section):
         min_sqnr_db, min_top1, max_perplexity_ratio: None for the scheme's own threshold.
         max_kl_divergence: mean nats per token; None for any.
         min_cosine: of a network's outputs; None for the scheme's own.
+        min_agreement: of a network's outputs whose sizes depend on the inputs' numbers, such as
+            the boxes that a detector keeps: the share that the float model gives as well.
     """
 
     text: Path | None = None
@@ -80,6 +82,7 @@ class Verify(Section):
     max_perplexity_ratio: Annotated[float, Field(gt=0)] | None = None
     max_kl_divergence: Annotated[float, Field(gt=0)] | None = None
     min_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.8
 
 
 class Network(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from modelc.errors import ModelcError, Where
 from modelc.verify.metrics import cosine_similarity, decibels, top1_agreement
 from modelc.verify.report import Check, finite
+from modelc.verify.selections import SelectionMetrics, Selections
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -22,11 +23,13 @@ class NetworkThresholds:
     Attributes:
         min_sqnr_db, min_cosine: of outputs of floats.
         min_top1: of outputs that look like classes.
+        min_agreement: of outputs whose sizes depend on the inputs' numbers.
     """
 
     min_sqnr_db: float
     min_cosine: float
     min_top1: float | None = None
+    min_agreement: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,18 @@ class OutputMetrics:
 
 @dataclass(frozen=True)
 class NetworkVerification:
-    """The result of comparing a network: where it ran, each output, and the checks."""
+    """The result of comparing a network: where it ran, each output, and the checks.
+
+    Attributes:
+        selections: the outputs whose sizes depend on the inputs' numbers.
+    """
 
     target: str
     runtime: str
     outputs: tuple[OutputMetrics, ...]
     checks: tuple[Check, ...]
     samples: int
+    selections: tuple[SelectionMetrics, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -83,10 +91,50 @@ class NetworkVerification:
             "target": self.target,
             "passed": self.passed,
             "samples": self.samples,
-            "outputs": {output.name: output.document() for output in self.outputs},
+            "outputs": {
+                **{output.name: output.document() for output in self.outputs},
+                **{output.name: output.document() for output in self.selections},
+            },
             "checks": [vars(check) for check in self.checks],
             "runtime": self.runtime,
         }
+
+
+def compare_network(
+    target: str,
+    runtime: str,
+    pairs: Iterable[tuple[Outputs, Outputs]],
+    open_axes: Mapping[str, Sequence[int]],
+    limits: NetworkThresholds,
+) -> NetworkVerification:
+    """Compare outputs by name, one sample in memory at a time, and hold them to thresholds.
+
+    Args:
+        pairs: as for `compare_outputs`.
+        open_axes: of the outputs whose sizes depend on the inputs' numbers, which axes do.
+
+    Raises:
+        ModelcError: as `compare_outputs`.
+    """
+    selections = {name: Selections(axes) for name, axes in open_axes.items()}
+    sums: dict[str, _Sums] = {}
+    samples = 0
+    for reference, measured in pairs:
+        samples += 1
+        for name, wanted in reference.items():
+            found = measured.get(name)
+            if (selected := selections.get(name)) is None:
+                sums.setdefault(name, _Sums()).add(wanted, _like(name, wanted, found))
+            elif found is None or not selected.fits(wanted, found):
+                raise _other(name, wanted, found)
+            else:
+                selected.add(wanted, found)
+    if not samples:
+        raise ModelcError("there is nothing to compare", where=Where(step="verify"))
+    outputs = tuple(one.metrics(name) for name, one in sums.items())
+    chosen = tuple(one.metrics(name) for name, one in selections.items())
+    checks = (*network_checks(outputs, limits), *_selection_checks(chosen, limits))
+    return NetworkVerification(target, runtime, outputs, checks, samples, chosen)
 
 
 def compare_outputs(pairs: Iterable[tuple[Outputs, Outputs]]) -> tuple[OutputMetrics, ...]:
@@ -102,14 +150,7 @@ def compare_outputs(pairs: Iterable[tuple[Outputs, Outputs]]) -> tuple[OutputMet
     sums: dict[str, _Sums] = {}
     for reference, measured in pairs:
         for name, wanted in reference.items():
-            found = measured.get(name)
-            if found is None or found.shape != wanted.shape:
-                got = "nothing" if found is None else list(found.shape)
-                raise ModelcError(
-                    f"the output {name} {list(wanted.shape)} came out as {got}",
-                    where=Where(step="verify"),
-                    hint="what was run is another graph than the reference",
-                )
+            found = _like(name, wanted, measured.get(name))
             sums.setdefault(name, _Sums()).add(wanted, found)
     if not sums:
         raise ModelcError("there is nothing to compare", where=Where(step="verify"))
@@ -133,6 +174,40 @@ def network_checks(
         if output.top1 is not None and limits.min_top1 is not None:
             checks.append(_check(output.name, "top1_agreement", output.top1, limits.min_top1))
     return tuple(checks)
+
+
+def _selection_checks(
+    selections: Iterable[SelectionMetrics], limits: NetworkThresholds
+) -> list[Check]:
+    checks = []
+    for one in selections:
+        detail = f"{one.agreement:.3f} of {one.wanted} rows and {one.found} here, "
+        detail += f"at least {limits.min_agreement:g}"
+        if not one.wanted and not one.found:
+            detail = "no sample gives a row of it, so nothing is told"
+        passed = one.agreement >= limits.min_agreement
+        checks.append(Check(f"{one.name}.agreement", passed, detail))
+    return checks
+
+
+def _like(name: str, wanted: np.ndarray, found: np.ndarray | None) -> np.ndarray:
+    """Return `found` if it has the sizes of `wanted`.
+
+    Raises:
+        ModelcError: it hasn't.
+    """
+    if found is None or found.shape != wanted.shape:
+        raise _other(name, wanted, found)
+    return found
+
+
+def _other(name: str, wanted: np.ndarray, found: np.ndarray | None) -> ModelcError:
+    got = "nothing" if found is None else list(found.shape)
+    return ModelcError(
+        f"the output {name} {list(wanted.shape)} came out as {got}",
+        where=Where(step="verify"),
+        hint="what was run is another graph than the reference",
+    )
 
 
 def _check(output: str, what: str, value: float, least: float) -> Check:

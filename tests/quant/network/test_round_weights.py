@@ -53,7 +53,33 @@ def test_weights_lie_on_their_codes(how: Rounding) -> None:
         codes = rows / scales
         np.testing.assert_allclose(codes, np.rint(codes), atol=1e-3)
         assert np.rint(codes).min() >= -8 and np.rint(codes).max() <= 7
-    assert set(done.left) == {"block.depthwise", "up"}
+    assert set(done.left) == ({"up"} if how == "gptq" else {"block.depthwise", "up"})
+
+
+@pytest.mark.parametrize("group", [2, 4])
+def test_groups_are_rounded_as_convolutions_of_their_own(group: int) -> None:
+    """Each group's slices of input and weight as a Conv in one group have the same codes."""
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(8, 8 // group, 3, 3)).astype(np.float32)
+    x = random.normal(size=(2, 8, 9, 9)).astype(np.float32)
+
+    def rounded(weights: np.ndarray, data: np.ndarray, groups: int) -> np.ndarray:
+        net = Net()
+        read = [net.input("x", data.shape), net.constant("w", weights)]
+        dims = [len(data), len(weights), *data.shape[2:]]
+        model = net.model(net.op("Conv", read, "conv", dims=dims, group=groups, pads=[1] * 4))
+        round_weights(model, nodes_of(model), lambda: [{"x": data}], "gptq")
+        (value,) = [v for v in model.graph.initializers.values() if v.const_value is not None]
+        assert value.const_value is not None
+        return value.const_value.numpy()
+
+    parts = [
+        rounded(*pair, 1)
+        for pair in zip(np.split(weight, group), np.split(x, group, axis=1), strict=True)
+    ]
+    whole = rounded(weight, x, group)
+    np.testing.assert_allclose(whole, np.concatenate(parts), rtol=1e-6)
+    assert (whole != weight).any()
 
 
 def test_moments_in_waves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,10 @@ from modelc.frontends.onnx.definitions import check_node, schema_of
 from modelc.frontends.onnx.draft import OPSET, Draft, Rewrite, note_type, sizes_of
 from modelc.frontends.onnx.fold import fold
 from modelc.frontends.onnx.infer import infer
+from modelc.frontends.onnx.loops import unroll
 from modelc.frontends.onnx.opsets.table import adapter_of
+
+Size = int | ir.SymbolicDim | None
 
 
 def make_canonical(graph: ir.Graph, draft: Draft) -> None:
@@ -38,6 +41,8 @@ def make_canonical(graph: ir.Graph, draft: Draft) -> None:
         if node.domain == "" and node.op_type == "Constant" and _stored(node, graph, draft):
             continue
         if node.domain == "" and node.op_type == "If" and take_branch(node, graph, draft):
+            continue
+        if node.domain == "" and node.op_type in ("Loop", "Scan") and unroll(node, graph, draft):
             continue
         inner = [g for attribute in node.attributes.values() for g in _graphs(attribute)]
         for subgraph in inner:
@@ -135,15 +140,30 @@ def _graphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
 
 
 def _join_branches(node: ir.Node) -> None:
-    """An If gives what its branches agree on, whichever is taken."""
+    """An If gives what its branches agree on, whichever is taken; where they leave a size open,
+    it is what the file says."""
     if node.op_type != "If":
         return
     branches = [graph for a in node.attributes.values() for graph in _graphs(a)]
     for output, *inner in zip(node.outputs, *(branch.outputs for branch in branches), strict=True):
         output.type = inner[0].type
-        first, *others = (sizes_of(value) for value in inner)
-        agreed = first is not None and all(sizes == first for sizes in others)
-        output.shape = ir.Shape(first) if first is not None and agreed else None
+        shapes = [value.shape for value in inner]
+        first = shapes[0]
+        if first is None or any(s is None or s.rank() != first.rank() for s in shapes):
+            if output.shape is not None and output.shape.is_static():
+                output.shape = None
+            continue
+        told = output.shape if output.shape and output.shape.rank() == first.rank() else first
+        output.shape = ir.Shape(
+            [_agreed(sizes, known) for *sizes, known in zip(*shapes, told, strict=True)]
+        )
+
+
+def _agreed(sizes: Sequence[Size], told: Size) -> Size:
+    """Return the size that all branches have, else the name that the file has for it."""
+    if isinstance(sizes[0], int) and all(size == sizes[0] for size in sizes):
+        return sizes[0]
+    return None if isinstance(told, int) else told
 
 
 def unresolved(model: ir.Model) -> tuple[ir.Node, ...]:

@@ -71,7 +71,9 @@ def parse_spec(text: str) -> Spec:
         return BuilderSpec(file, function)
     path = Path(text)
     if path.suffix == ".pt2":
-        # torch.export.load unpickles whatever the archive says is pickled (torch 2.13).
+        # torch.export.load (torch 2.13) unpickles what the archive says is pickled
+        # (weights_only=False), gives texts of symbolic sizes to sympify, which evaluates them, and
+        # looks up each node's target by attributes of torch.
         raise BadInput(
             "exported programs are not read from files, because loading one can run any code",
             where=Where(path=text),

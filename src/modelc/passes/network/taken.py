@@ -84,8 +84,8 @@ _GRAPHS: Final = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 _CONTROL: Final = {
     "If": "which branch is taken depends on the inputs",
-    "Loop": "how often it runs depends on the inputs, or it was left to the runtime",
-    "Scan": "its steps are not unrolled",
+    "Loop": "how often it runs depends on the inputs, or is too often to be unrolled",
+    "Scan": "it has too many steps to be unrolled",
 }
 
 _BYTES: Final = (

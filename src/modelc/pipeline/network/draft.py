@@ -1,6 +1,7 @@
 """From a network's results to its bundle.
 
 network.onnx             the CPU's graph, or
+tail.onnx                what the CPU runs behind a binary, if sizes depend on data, and
 CHIPSET/network.bin      its context binary, network.onnx, which loads it, and
                          network.operators.json, which says whose operators are in it
 CHIPSET/network.dlc      the same graph as a DLC
@@ -23,10 +24,11 @@ from modelc.bundle.write import Draft, FromFile
 from modelc.files import FileDigest
 from modelc.pipeline.events import StepResult
 from modelc.pipeline.network.job import CALIBRATION_FEEDS, PREPROCESS, VERIFY_FEEDS, NetworkJob
+from modelc.pipeline.network.partition import whole_partition
 from modelc.pipeline.network.plan import packages
 from modelc.pipeline.network.report import render_network_report
 from modelc.pipeline.network.steps import EXPECTED, FACTS, GRAPH, SAMPLES, TOLD
-from modelc.pipeline.network.steps_htp import COSTS, INFO, NAME, OPERATORS, PARTITION
+from modelc.pipeline.network.steps_htp import COSTS, INFO, NAME, OPERATORS, PARTITION, TAIL
 from modelc.pipeline.network.steps_quantise import ENCODINGS, PRECISIONS, TABLE
 from modelc.pipeline.network.steps_verify import VERIFICATION
 from modelc.pipeline.sources import Sources
@@ -60,7 +62,7 @@ def draft_network(
     name = job.source.resolve().name if job.kind == "onnx" else Path(str(job.source)).name
     settings = {
         **facts,
-        **_chipsets(job, entries),
+        **_chipsets(job, entries, facts),
         "cpu": GRAPH if job.target.chipset is None else "",
         "wrappers": {
             target.name: f"{target.name}/{NAME}.onnx"
@@ -73,6 +75,8 @@ def draft_network(
         ],
         **told,
     }
+    if "tail" in facts:  # the CPU's graph holds it
+        settings["tail"] = {"file": TAIL if TAIL in files else "", **facts["tail"]}
     manifest = Manifest(
         target=job.recipe.target,
         runtime=RUNTIME,
@@ -116,20 +120,22 @@ def _files(job: NetworkJob, entries: Mapping[str, Entry]) -> dict[str, FromFile 
     if "quantize" in entries:
         for name in (ENCODINGS, TABLE, PRECISIONS):
             files[name] = _stored(entries["quantize"], name)
-    if job.target.chipset is None:
-        for name in entries["lower"].record.files:
-            if name.startswith(GRAPH):
-                files[name] = _stored(entries["lower"], name)
+    for name in entries["lower"].record.files:
+        if name.startswith(GRAPH if job.target.chipset is None else TAIL):
+            files[name] = _stored(entries["lower"], name)
     return files
 
 
-def _chipsets(job: NetworkJob, entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """Return what every binary says of itself, and what runs where."""
+def _chipsets(
+    job: NetworkJob, entries: Mapping[str, Entry], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what every binary says of itself, and what runs where, the tail being the CPU's."""
     told = {}
     for target in job.targets:
         entry = entries.get(f"binary.{target.name}")
         if entry is not None:
             info = json.loads((entry.path / INFO).read_text())
+            partition = json.loads((entry.path / PARTITION).read_text())
             told[target.name] = {
                 "soc_model": info["soc_model"],
                 "htp_arch": info["htp_arch"],
@@ -141,7 +147,7 @@ def _chipsets(job: NetworkJob, entries: Mapping[str, Entry]) -> dict[str, Any]:
                     }
                     for graph in info["graphs"]
                 },
-                "partition": json.loads((entry.path / PARTITION).read_text()),
+                "partition": whole_partition(partition, facts),
             }
     return {"chipsets": told}
 
@@ -149,13 +155,21 @@ def _chipsets(job: NetworkJob, entries: Mapping[str, Entry]) -> dict[str, Any]:
 def _graphs(
     facts: Mapping[str, Any], settings: Mapping[str, Any], files: Mapping[str, Any]
 ) -> tuple[Graph, ...]:
+    tail = settings["tail"] if TAIL in files else None
+    ports = _tensors(facts["head"] if tail else facts)
+    places = [settings["cpu"]] if settings["cpu"] else list(settings["wrappers"].values())
+    places += [name for name in files if name.endswith((".dlc", "saver_output.c"))]
+    graphs = [Graph(NAME, place, *ports) for place in places]
+    return (*graphs, *([Graph("tail", TAIL, *_tensors(tail))] if tail else []))
+
+
+def _tensors(facts: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the inputs and the outputs."""
     inputs, outputs = (
         tuple(Tensor(row["name"], row["dtype"], tuple(row["shape"])) for row in facts[side])
         for side in ("inputs", "outputs")
     )
-    places = [settings["cpu"]] if settings["cpu"] else list(settings["wrappers"].values())
-    places += [name for name in files if name.endswith((".dlc", "saver_output.c"))]
-    return tuple(Graph(NAME, place, inputs, outputs) for place in places)
+    return inputs, outputs
 
 
 def _with_given(job: NetworkJob, sources: Sources) -> tuple[Any, dict[str, FromFile | bytes]]:

@@ -8,6 +8,7 @@ export (PyTorch) ─ canonical ─┬─ reference ─────────�
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -46,27 +47,26 @@ def network_plan(job: NetworkJob) -> Plan:
     Raises:
         Missing: a model library is asked for, and there is no SDK.
     """
-    steps = _front(job)
-    shipped = ["canonical", "reference"]
+    shipped = ["canonical", "reference", "lower"]
     if job.target.chipset is None:
-        steps += [_lower(job, ("network",)), _reference(job)]
-        ran = ["lower"]
-        shipped.append("lower")
+        lower = _lower(("network",), "join")
+    elif job.recipe.network.allow_cpu_fallback:
+        lower = _lower(("network", "htp-network-fallback"), "keep")
     else:
-        fallback = "-fallback" if job.recipe.network.allow_cpu_fallback else ""
-        steps.append(_lower(job, ("network", f"htp-network{fallback}")))
-        if job.scheme.is_quantised:
-            steps += _quantising(job)
-            shipped.append("quantize")
-        steps.append(_reference(job))  # here, so that it runs while HTP's compiler does
-        ran = []
+        lower = _lower(("network", "htp-network"), "refuse")
+    # What is refused is told before anything is run.
+    steps = [*_front(job), lower]
+    if job.target.chipset is not None and job.scheme.is_quantised:
+        steps += _quantising(job)
+        shipped.append("quantize")
+    steps.append(_reference(job))  # here, so that it runs while HTP's compiler does
+    if job.target.chipset is not None:
         if "model-library" in job.formats:
             steps.append(_library(job))
             shipped.append("library")
         for target in job.targets:
             made = _for_chipset(job, target.name)
             steps += made
-            ran += [step.name for step in made if step.name.startswith("binary.")]
             shipped += [step.name for step in made]
     steps.append(
         Step(
@@ -77,9 +77,10 @@ def network_plan(job: NetworkJob) -> Plan:
                 "min_sqnr_db": job.scheme.min_sqnr_db,
                 "min_cosine": job.scheme.min_cosine,
                 "min_top1": job.recipe.verify.min_top1,
+                "min_agreement": job.recipe.verify.min_agreement,
                 "packages": packages(job),
             },
-            inputs=("canonical", "reference", *ran),
+            inputs=("canonical", "reference", "lower", *_binaries(steps)),
             reads=_libraries(job),
             tools=_QNN if job.target.chipset else ("onnxruntime",),
         )
@@ -157,11 +158,15 @@ def _reference(job: NetworkJob) -> Step:
     )
 
 
-def _lower(job: NetworkJob, rows: tuple[str, ...]) -> Step:
+def _binaries(steps: Iterable[Step]) -> list[str]:
+    return [step.name for step in steps if step.name.startswith("binary.")]
+
+
+def _lower(rows: tuple[str, ...], tail: str) -> Step:
     return Step(
         "lower",
         f"{_HTP}:lower_network",
-        options={"pipelines": list(rows)},
+        options={"pipelines": list(rows), "tail": tail},
         inputs=("canonical",),
         tools=_ONNX,
     )

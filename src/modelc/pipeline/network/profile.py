@@ -30,14 +30,21 @@ class ProfileReport:
     Attributes:
         costs: node, op_type, module, macs, weight_bytes, activation_bytes of each node of the
             graph that was compiled.
+        on_cpu: name, op_type, module and why of each node that the CPU runs, the network's tail
+            being among them; what these take is not measured.
     """
 
     profile: NetworkProfile
     costs: tuple[Mapping[str, Any], ...]
+    on_cpu: tuple[Mapping[str, Any], ...]
 
     def document(self) -> dict[str, Any]:
         """Return the JSON form that scripts rely on."""
-        return {**asdict(self.profile), "costs": [dict(row) for row in self.costs]}
+        return {
+            **asdict(self.profile),
+            "costs": [dict(row) for row in self.costs],
+            "on_cpu": [dict(row) for row in self.on_cpu],
+        }
 
 
 def profile_bundle(
@@ -46,7 +53,7 @@ def profile_bundle(
     chipset: str | None = None,
     feeds: Iterable[Mapping[str, np.ndarray]] | None = None,
 ) -> ProfileReport:
-    """Run a bundle's binary in the simulator with the provider's profiling on.
+    """Run a bundle's binary, all parts of it, in the simulator with the provider's profiling on.
 
     Args:
         feeds: one for each run; by default the first sample that the bundle carries.
@@ -74,4 +81,5 @@ def profile_bundle(
             timeout_s=TIMEOUT_S,
             op_packages=bundled_packages(settings),
         )
-    return ProfileReport(profile, tuple(json.loads((folder / COSTS).read_text())))
+    costs = tuple(json.loads((folder / COSTS).read_text()))
+    return ProfileReport(profile, costs, tuple(settings["chipsets"][name]["partition"]["cpu"]))

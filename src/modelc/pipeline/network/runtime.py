@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import tee
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -72,6 +73,7 @@ class CpuNetwork:
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             where = Where(path=str(model))
             raise Damaged(f"ONNX Runtime can't load it: {error}", where=where) from error
+        self.inputs = tuple(argument.name for argument in self._session.get_inputs())
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, feeds: Iterable[Arrays]) -> Iterator[dict[str, np.ndarray]]:
@@ -81,14 +83,41 @@ class CpuNetwork:
             yield dict(zip(self._outputs, made, strict=True))
 
 
+class WithTail:
+    """A network whose tail runs on the CPU behind the head.
+
+    Args:
+        outputs: what to give, of all that the head and the tail give, in order.
+    """
+
+    def __init__(self, head: NetworkRuntime, tail: CpuNetwork, outputs: Sequence[str]) -> None:
+        self.name = f"{head.name}+{tail.name}"
+        self._head, self._tail, self._outputs = head, tail, tuple(outputs)
+
+    def run(self, feeds: Iterable[Arrays]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the outputs of each feed."""
+        given, fed = tee(feeds)
+        for feed, made in zip(given, self._head.run(fed), strict=True):
+            known = {**feed, **made}
+            taken = {name: known[name] for name in self._tail.inputs}
+            known |= next(self._tail.run([taken]))
+            yield {name: known[name] for name in self._outputs}
+
+
 def open_network(
-    folder: Path, settings: Mapping[str, Any], chipset: str | None = None, threads: int = 0
+    folder: Path,
+    settings: Mapping[str, Any],
+    chipset: str | None = None,
+    threads: int = 0,
+    *,
+    inner: bool = False,
 ) -> NetworkRuntime:
     """Return the runtime of a bundle's network.
 
     Args:
         settings: of its manifest.
         chipset: which of those it was compiled for; None for the first.
+        inner: give what a tail reads of the head as well.
 
     Raises:
         Missing: it holds nothing that runs here.
@@ -103,7 +132,26 @@ def open_network(
             where=Where(path=str(folder)),
             hint="compile it with --format context-binary, and for that chipset",
         )
-    return SimulatedNetwork(folder / wrappers[name], bundled_packages(settings))
+    head = SimulatedNetwork(folder / wrappers[name], bundled_packages(settings))
+    if "tail" not in settings:
+        return head
+    tail = CpuNetwork(folder / settings["tail"]["file"], threads)
+    return WithTail(head, tail, [*_names(settings), *(crossing(settings) if inner else ())])
+
+
+def crossing(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a network's tail reads of its head and isn't an output; nothing if it has none.
+
+    Args:
+        facts: of the canonical graph, as the manifest's settings have them too.
+    """
+    outputs = set(_names(facts))
+    made = (row["name"] for row in facts["head"]["outputs"]) if "tail" in facts else ()
+    return tuple(name for name in made if name not in outputs)
+
+
+def _names(facts: Mapping[str, Any]) -> list[str]:
+    return [row["name"] for row in facts["outputs"]]
 
 
 def bundled_packages(settings: Mapping[str, Any]) -> list[OpPackage]:

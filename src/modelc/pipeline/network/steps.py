@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -46,21 +47,24 @@ def export_network(context: StepContext) -> None:
 
 
 def read_canonical(context: StepContext) -> None:
-    """Write the canonical graph: network.onnx with its weights beside it; facts.json.
+    """Write the canonical graph: network.onnx with its weights beside it; facts.json, which says
+    of a network with a tail what that and its head take and give.
 
     Options: dims.
+
+    Raises:
+        BadInput: as `read_network`; or the number of axes of an output is not known.
     """
     from modelc.frontends.onnx.network import read_network
     from modelc.ir.write import write_model
+    from modelc.passes.network.tail import cut_tail
 
     exported = context.inputs.get("export")
     path = exported / GRAPH if exported else context.source
     model = read_network(path, {} if exported else context.options["dims"])
-    _refuse_open_outputs(model)
     write_model(model, context.out / GRAPH)
-    facts = {
-        "inputs": [_port(value) for value in model.graph.inputs],
-        "outputs": [_port(value) for value in model.graph.outputs],
+    facts: dict[str, Any] = {
+        **_ports(model),
         "nodes": len(model.graph),
         "parameters": sum(
             value.const_value.size
@@ -68,12 +72,16 @@ def read_canonical(context: StepContext) -> None:
             if value.const_value is not None
         ),
     }
+    if (cut := cut_tail(model)) is not None:
+        facts["tail"] = {"nodes": [asdict(node) for node in cut.nodes], **_ports(cut.tail)}
+        facts["head"] = _ports(cut.head)
     (context.out / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def run_reference(context: StepContext) -> None:
     """Run the float network on the samples that the result is verified on: samples.npz with the
-    inputs, expected.npz with the outputs; samples.json, which says whether they are made up.
+    inputs, expected.npz with the outputs and what a tail reads; samples.json, which says whether
+    they are made up.
 
     Options: samples (at most), random (made-up feeds, where no data is given), macs (of all
     samples together, at most; but one is run).
@@ -82,13 +90,17 @@ def run_reference(context: StepContext) -> None:
         BadInput: no feed, or outputs that are not finite.
     """
     from modelc.ir.arrays import save_sequence
+    from modelc.passes.network.tail import cut_tail
     from modelc.reference.network import NetworkReference
-    from modelc.targets.snapdragon.network.static_costs import static_costs
+    from modelc.targets.snapdragon.network.static_costs import costs_of
 
     model = canonical_graph(context)
-    costs = static_costs(context.inputs["canonical"] / GRAPH)
-    macs = sum(cost.macs or 0 for cost in costs)
+    macs = sum(cost.macs or 0 for cost in costs_of(model.graph))
     most = min(context.options["samples"], max(1, context.options["macs"] // max(macs, 1)))
+    cut = cut_tail(model)
+    if cut is not None:
+        made_by = {str(value.name): value for node in model.graph for value in node.outputs}
+        model.graph.outputs.extend(made_by[name] for name in cut.crossing)
     reference = NetworkReference(model)
     inputs: list[Feed] = []
     outputs: list[dict[str, np.ndarray]] = []
@@ -153,34 +165,24 @@ def read_facts(context: StepContext) -> dict[str, Any]:
     return facts
 
 
-def _refuse_open_outputs(model: ir.Model) -> None:
-    """Refuse outputs whose sizes depend on the inputs' numbers: nothing static can give them.
-
-    Raises:
-        BadInput: naming the first, and the operator that it comes from.
-    """
-    from modelc.frontends.onnx.network import unresolved
-    from modelc.ir.provenance import module_of
-
-    open_outputs = [v for v in model.graph.outputs if v.shape is None or not v.shape.is_static()]
-    if not open_outputs:
-        return
-    first = next(iter(unresolved(model)), None)
-    operator, module = (first.op_type, module_of(first)) if first is not None else ("", "")
-    behind = f", behind {operator}" if operator else ""
-    raise BadInput(
-        f"the size of the output {open_outputs[0].name} depends on the inputs' numbers{behind}",
-        where=Where(module=module),
-        hint=f"end the model before {operator or 'what decides it'}, and run the rest on the host",
-    )
+def _ports(model: ir.Model) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "inputs": [_port(value) for value in model.graph.inputs],
+        "outputs": [_port(value) for value in model.graph.outputs],
+    }
 
 
 def _port(value: ir.Value) -> dict[str, Any]:
-    assert value.shape is not None and value.dtype is not None
+    """Return name, type and sizes; one that depends on the inputs' numbers is a text."""
+    if value.shape is None or value.dtype is None:
+        raise BadInput(
+            f"nothing says which type {value.name} has, and how many axes",
+            hint="export the model again with types and shapes of its outputs",
+        )
     return {
         "name": str(value.name),
         "dtype": value.dtype.numpy().name,
-        "shape": [int(size) for size in value.shape.numpy()],
+        "shape": [size if isinstance(size, int) else size.value or "?" for size in value.shape],
     }
 
 

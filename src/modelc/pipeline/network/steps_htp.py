@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NAME: Final = "network"
 """What the QNN graph's name begins with, and the files are called."""
+TAIL: Final = "tail.onnx"
+"""What the CPU runs behind what HTP does, where sizes depend on data."""
 OPERATORS: Final = "operators.json"
 PARTITION: Final = "partition.json"
 INFO: Final = "info.json"
@@ -25,18 +27,35 @@ _SHOWN: Final = 6
 
 
 def lower_network(context: StepContext) -> None:
-    """Run the passes: network.onnx, ir/ with the text forms.
+    """Run the passes: network.onnx, ir/ with the text forms. They run on the head of a network that
+    has a tail.
 
-    Options: pipelines (rows of PIPELINES, in order).
+    Options: pipelines (rows of PIPELINES, in order), tail ("refuse" it, "keep" it beside the head
+    as tail.onnx, or "join" it to the head again).
+
+    Raises:
+        BadInput: there is a tail, and it is to be refused; or nothing but a tail.
     """
     from modelc.ir.write import write_model
     from modelc.passes.base import run_passes
+    from modelc.passes.network.tail import check_cut, cut_tail, join_tail
     from modelc.passes.pipelines import build_pipeline
     from modelc.pipeline.steps import IR
 
     passes = [one for row in context.options["pipelines"] for one in build_pipeline(row, {})]
-    model, _ = run_passes(canonical_graph(context), passes, graph=NAME, dump_dir=context.out / IR)
-    write_model(model, context.out / GRAPH)
+    model, way = canonical_graph(context), context.options["tail"]
+    outputs = [str(value.name) for value in model.graph.outputs]
+    cut = cut_tail(model)
+    if cut is not None and way != "join":
+        check_cut(cut, way == "keep")
+    head = model if cut is None else cut.head
+    if head.graph.num_nodes():
+        head, _ = run_passes(head, passes, graph=NAME, dump_dir=context.out / IR)
+    if cut is not None and way == "join":
+        head = join_tail(head, cut.tail, outputs)
+    elif cut is not None:
+        write_model(cut.tail, context.out / TAIL)
+    write_model(head, context.out / GRAPH)
 
 
 def probe_network(context: StepContext) -> None:

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from modelc.errors import BadInput
 from modelc.pipeline.network.steps import CALIBRATE_ORDER, GRAPH, load_network, read_feeds
+from modelc.pipeline.network.steps_htp import TAIL
 from modelc.pipeline.step import StepContext
 
 if TYPE_CHECKING:
@@ -53,9 +55,8 @@ def quantise_network(context: StepContext) -> None:
     can run).
 
     Raises:
-        BadInput: an override fits nothing, or float nodes can't run.
+        BadInput: an override fits nothing, float nodes can't run, or a tail is given codes.
     """
-    from modelc.errors import BadInput
     from modelc.ir import network_encodings
     from modelc.ir.network_encodings import Precision
     from modelc.ir.write import write_model
@@ -70,6 +71,11 @@ def quantise_network(context: StepContext) -> None:
     from modelc.quant.observers import make_observer
 
     options: Any = context.options
+    if options["boundary"] == "codes" and (context.inputs["lower"] / TAIL).is_file():
+        raise BadInput(
+            "the network's end, which the CPU runs, takes floats and not codes",
+            hint="leave --boundary out",
+        )
     model, seen = float_graph(context), _statistics(context)
     precision = Precision(**options["precision"])
     scheme = NetworkScheme("", precision, options["sensitive_db"], min_sqnr_db=0, min_cosine=0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from modelc.errors import BadInput
 from modelc.ir.provenance import module_of
 from modelc.passes.network.decompose_operators import written_out
+from modelc.passes.network.tail import TailNode, cut_tail
 from modelc.passes.network.taken import refusals
 from modelc.passes.pipelines import build_pipeline
 from modelc.pipeline.events import Events, ignore
@@ -79,7 +80,10 @@ def operator_support(
         verdicts = json.loads((folders[probe] / OPERATORS).read_text())
         before, after = (load_network(folders[name] / GRAPH) for name in ("canonical", "lower"))
         refused = {row.name: row.reason for row in refusals(after)}
-        return list(_joined(before, after, verdicts, refused, _reasons(before)))
+        cut = cut_tail(before)
+        tail = {row.name: _of_tail(row) for row in cut.nodes} if cut else {}
+        reasons = _reasons(cut.head if cut else before)
+        return list(_joined(before, after, verdicts, refused, reasons, tail))
 
 
 def document(rows: list[OperatorSupport]) -> list[dict[str, Any]]:
@@ -115,9 +119,15 @@ def _joined(
     verdicts: list[dict[str, Any]],
     refused: Mapping[str, str],
     reasons: Mapping[str, str],
+    tail: Mapping[str, OperatorSupport],
 ) -> list[OperatorSupport]:
     """Join the model's nodes with what the passes and the provider say of those that they
-    became."""
+    became.
+
+    Args:
+        refused, reasons: why nodes are refused, and written as others.
+        tail: rows of nodes that are not compiled, as sizes depend on data.
+    """
     said = {row["node"]: row for row in verdicts if row["op_type"] not in _CONVERSIONS}
     kept = {str(node.name): node for node in after.graph}
     names = {str(node.name) for node in before.graph}
@@ -136,7 +146,9 @@ def _joined(
     for node in before.graph:
         name, module = str(node.name), module_of(node)
         now = kept.get(name)
-        if now is not None and now.op_type == node.op_type:
+        if name in tail:
+            rows.append(tail[name])
+        elif now is not None and now.op_type == node.op_type:
             rows.append(_row(node, "taken", (now,), said))
         elif found := made.get(module):
             merged = any("+" in module_of(new) for new in found) or len(found) < sharing[module]
@@ -146,6 +158,14 @@ def _joined(
         else:
             rows.append(_row(node, "folded", (), said))
     return rows
+
+
+def _of_tail(node: TailNode) -> OperatorSupport:
+    hint = "end the model before what has such sizes, or leave that to the CPU: "
+    hint += "--allow-cpu-fallback"
+    return OperatorSupport(
+        node.name, node.op_type, node.module, "refused", reason=node.why, hint=hint
+    )
 
 
 def _changed(node: ir.Node, before: ir.Model) -> bool:

@@ -14,10 +14,11 @@ MOST_ROWS: Final = 4096
 
 
 def patches_of(node: ir.Node, values: np.ndarray) -> np.ndarray:
-    """Return a node's inputs as float32 [rows, inputs of an output channel].
+    """Return a node's inputs as float32 [rows, inputs of an output channel], those of a Conv in
+    groups group after group.
 
     Args:
-        node: MatMul, Gemm, or a Conv in one group; its weight's rows are in the same order.
+        node: MatMul, Gemm, or a Conv; its weight's rows are in the same order.
         values: the tensor that it reads: [..., inputs], or [batch, channels, *sizes].
     """
     if node.op_type != "Conv":

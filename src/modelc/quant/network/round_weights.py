@@ -59,7 +59,8 @@ def round_weights(
     """Round the weights of linear nodes in place, so that their outputs change little.
 
     The second moments of each node's inputs are gathered on the float model. Convolutions are
-    matrix products of their patches; those in groups, and transposed ones, are left.
+    matrix products of their patches, of one matrix for each group; transposed ones are left, and
+    by AdaRound those in groups.
 
     Args:
         nodes: node name -> precision, whose weights are int4 or int8 by channel.
@@ -69,7 +70,7 @@ def round_weights(
         BadInput: inputs are NaN or infinite; names the module.
     """
     left: dict[str, str] = {}
-    chosen = list(_chosen(model, nodes, left))
+    chosen = list(_chosen(model, nodes, how, left))
     scales: dict[str, tuple[float, ...]] = {}
     done = 0
     rounded = []
@@ -81,13 +82,17 @@ def round_weights(
             assert tensor is not None
             shape = tuple(tensor.shape.numpy())
             form = _FORMS[nodes[str(node.name)].weights]
-            second = checked(moments.pop(str(node.name)), module_of(node))
-            rows = linear.rows(tensor.numpy())
+            second = moments.pop(str(node.name))
+            algorithm = Gptq() if how == "gptq" else AdaRound()
+            # Output channels come group after group, as the moments do.
+            rows = np.split(linear.rows(tensor.numpy()), len(second))
             try:
-                if how == "gptq":
-                    coded = Gptq().round(rows, form, damped(second, Gptq().damping))
-                else:
-                    coded = AdaRound().round(rows, form, damped(second, AdaRound().damping))
+                coded = [
+                    algorithm.round(
+                        part, form, damped(checked(own, module_of(node)), algorithm.damping)
+                    )
+                    for part, own in zip(rows, second, strict=True)
+                ]
             except np.linalg.LinAlgError as error:
                 raise BadInput(
                     "the second moments of the inputs have no Cholesky decomposition",
@@ -95,9 +100,9 @@ def round_weights(
                     hint="give more calibration feeds, or another rounding",
                 ) from error
             name = str(linear.weight.name)
-            array = linear.unrows(dequantise_rows(coded), shape)
+            array = linear.unrows(np.concatenate([dequantise_rows(part) for part in coded]), shape)
             rounded.append((linear.weight, ir.Tensor(array, name=name)))
-            scales[name] = tuple(map(float, coded.scales.reshape(-1)))
+            scales[name] = tuple(float(x) for part in coded for x in part.scales.reshape(-1))
             done += 1
             progress(done / len(chosen), module_of(node))
     # Only now: all moments are of the float model.
@@ -107,7 +112,7 @@ def round_weights(
 
 
 def _chosen(
-    model: ir.Model, nodes: Mapping[str, Precision], left: dict[str, str]
+    model: ir.Model, nodes: Mapping[str, Precision], how: Rounding, left: dict[str, str]
 ) -> Iterator[LinearNode]:
     for node in model.graph:
         linear, precision = linear_of(node), nodes.get(str(node.name))
@@ -118,8 +123,10 @@ def _chosen(
             left[name] = "only int4 and int8 by channel are rounded so"
         elif len(linear.weight.uses()) > 1:
             left[name] = "its weight is used elsewhere as well"
-        elif linear.axis is None or node.op_type == "ConvTranspose" or _groups(node) > 1:
+        elif linear.axis is None or node.op_type == "ConvTranspose":
             left[name] = "its outputs do not all have the same inputs"
+        elif how == "adaround" and _groups(node) > 1:
+            left[name] = "AdaRound would take a search for each of its groups"
         elif node.attributes.get_int("transA", 0) or _inputs(linear) > WIDEST:
             left[name] = "its inputs are turned, or too many"
         else:
@@ -130,7 +137,7 @@ def _waves(nodes: Iterable[LinearNode]) -> Iterator[list[LinearNode]]:
     wave: list[LinearNode] = []
     size = 0
     for linear in nodes:
-        needed = 4 * _inputs(linear) ** 2
+        needed = 4 * _groups(linear.node) * _inputs(linear) ** 2
         if wave and size + needed > MOMENTS_BYTES:
             yield wave
             wave, size = [], 0
@@ -143,7 +150,7 @@ def _waves(nodes: Iterable[LinearNode]) -> Iterator[list[LinearNode]]:
 def _moments(
     model: ir.Model, wave: Iterable[LinearNode], feeds: Iterable[Feed]
 ) -> dict[str, np.ndarray]:
-    """Return X'X / rows of the inputs of each node, float32 [inputs, inputs]."""
+    """Return X'X / rows of the inputs of each node, float32 [groups, inputs, inputs]."""
     readers: dict[str, list[LinearNode]] = {}
     for linear in wave:
         source = linear.node.inputs[0]
@@ -154,11 +161,12 @@ def _moments(
 
     def observe(name: str, values: np.ndarray) -> None:
         for linear in readers.get(name, ()):
-            rows = patches_of(linear.node, values)
+            patches = patches_of(linear.node, values)
+            rows = patches.reshape(len(patches), _groups(linear.node), -1).transpose(1, 0, 2)
             key = str(linear.node.name)
-            product = rows.T @ rows
+            product = rows.transpose(0, 2, 1) @ rows
             sums[key] = sums[key] + product if key in sums else product
-            counts[key] = counts.get(key, 0) + len(rows)
+            counts[key] = counts.get(key, 0) + len(patches)
 
     reference = NetworkReference(model)
     for feed in feeds:

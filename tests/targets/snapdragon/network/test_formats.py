@@ -45,7 +45,8 @@ def test_source_builds_what_was_compiled(
     """As many operators of each kind as the binary, and constants of the right size."""
     folder, info = source
     assert {path.name for path in folder.iterdir()} == {SOURCE, PARAMS}
-    kinds = [operator.kind for operator in read_operators(compiled("cnn").operators).values()]
+    [operators] = read_operators(compiled("cnn").operators).values()
+    kinds = [operator.kind for operator in operators.values()]
     assert info.operators == {kind: kinds.count(kind) for kind in sorted(kinds)}
     assert info.graphs == ("cnn_cnn_0_1_0",)
     weights = 4 * (8 * 3 * 3 * 3 + 8 + 8 * 10 + 10)

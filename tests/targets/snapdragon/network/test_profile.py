@@ -15,6 +15,7 @@ from modelc.targets.snapdragon.network.profile import (
     SIMULATOR,
     NetworkProfile,
     cycles_by_node,
+    events_by_graph,
     profile_network,
 )
 from modelc.targets.snapdragon.network.profile_events import Event, read_events
@@ -44,14 +45,47 @@ def test_profile(
 
 
 @pytest.mark.simulator
-def test_a_profile_of_parts_is_refused(
+def test_a_profile_of_parts(
+    networks: Callable[[str], Path], compiled: Callable[[str], CompiledNetwork], tmp_path: Path
+) -> None:
+    """HTP runs what is before and behind the Erf, each as a graph of its own."""
+    pytest.importorskip("onnxruntime_qnn", reason="HTP's simulator is not here")
+    made = compiled("erf")
+    found = profile(made, networks("erf"), tmp_path, runs=2)
+    assert found.on_cpu == ("activation",)
+    assert [graph.name for graph in found.graphs] == [graph.name for graph in made.info.graphs]
+    before, behind = found.graphs
+    parts = {row.nodes[0]: row.graph for row in found.operators if row.nodes}
+    assert parts["softmax"] == before.name and parts["norm"] == behind.name
+    for index, nodes in enumerate(made.partition.htp):
+        assert {parts[name] for name in nodes if name in parts} == {found.graphs[index].name}
+    for graph in found.graphs:
+        rows = [row for row in found.operators if row.graph == graph.name]
+        assert {"Input", "Output"} <= {row.operator for row in rows}
+        assert sum(row.cycles for row in rows) == pytest.approx(graph.cycles, rel=0.05)
+    assert found.cycles == pytest.approx(before.cycles + behind.cycles)
+
+
+@pytest.mark.simulator
+def test_nothing_to_profile(
     networks: Callable[[str], Path], compiled: Callable[[str], CompiledNetwork], tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxruntime_qnn", reason="HTP's simulator is not here")
-    with pytest.raises(BadInput, match="this one is in 2"):
-        profile(compiled("erf"), networks("erf"), tmp_path, runs=1)
     with pytest.raises(BadInput, match="nothing to profile"):
         profile(compiled("cnn"), networks("cnn"), tmp_path, runs=0)
+
+
+KNOWN = {"g1": {"a": Operator("Conv2d", ("a",), ())}, "g2": {"b": Operator("Add", ("b",), ())}}
+
+
+def test_blocks_are_told_apart_by_their_operators() -> None:
+    """Of two runs, in which g2 runs first."""
+    one = [Event(None, 5), Event("Input", 1), Event("b", 4), Event(None, 7), Event("a", 7)]
+    found = events_by_graph([*one, *one], ["g1", "g2"], KNOWN, runs=2)
+    assert list(found) == ["g2", "g1"]
+    assert found["g1"] == [Event(None, 7), Event("a", 7)] * 2
+    with pytest.raises(ToolFailed, match="2 runs of graphs, not of 4"):
+        events_by_graph(one, ["g1", "g2"], KNOWN, runs=2)
 
 
 HEADER = (
@@ -89,7 +123,7 @@ def test_no_profile(text: str, tmp_path: Path) -> None:
 
 def test_operators_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "net.operators.json"
-    operators = {"conv_1": Operator("Conv2d", ("conv", "q"), ("net.conv",))}
+    operators = {"graph": {"conv_1": Operator("Conv2d", ("conv", "q"), ("net.conv",))}}
     write_operators(path, operators)
     assert read_operators(path) == operators
 
@@ -101,10 +135,11 @@ def test_operators_are_read_back(tmp_path: Path) -> None:
         "[" * 100_000,
         "[]",
         "{}",
-        '{"format": "modelc.operators/1", "operators": {"a": {"kind": "x", "nodes": "ab"}}}',
-        '{"format": "modelc.operators/1", "operators": {"a": {"kind": 1, "nodes": [], '
-        '"modules": []}}}',
-        '{"format": "modelc.operators/2", "operators": {}}',
+        '{"format": "modelc.operators/2", "graphs": {"g": {"a": {"kind": "x", "nodes": "ab"}}}}',
+        '{"format": "modelc.operators/2", "graphs": {"g": {"a": {"kind": 1, "nodes": [], '
+        '"modules": []}}}}',
+        '{"format": "modelc.operators/2", "graphs": {"g": []}}',
+        '{"format": "modelc.operators/1", "graphs": {}}',
     ],
 )
 def test_damaged_operators(text: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from modelc.targets.snapdragon.network.source_names import SourceNames
 
 FILE: Final = "qnn_op_trace.json"
 MAX_BYTES: Final = 1 << 28
-FORMAT: Final = "modelc.operators/1"
+FORMAT: Final = "modelc.operators/2"
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Operator:
     modules: tuple[str, ...]
 
 
-Operators = Mapping[str, Operator]
-"""By the QNN operator's name."""
+Operators = Mapping[str, Mapping[str, Operator]]
+"""By the QNN graph's name, then by the QNN operator's."""
 
 
 def trace_options(folder: Path) -> dict[str, str]:
@@ -52,21 +52,24 @@ def read_trace(folder: Path) -> dict[str, Any]:
 
 def operators_of(
     trace: Mapping[str, Any], names: SourceNames, modules: Mapping[str, str]
-) -> dict[str, Operator]:
+) -> dict[str, dict[str, Operator]]:
     """Return the QNN operators of a trace.
 
     Args:
         modules: module path of each of the model's nodes.
     """
-    found = {}
+    found: dict[str, dict[str, Operator]] = {}
     for part in trace.get("subgraph_traces") or ():
+        operators = found.setdefault(part["graph_name"], {})
         for row in part["op_mappings"]:
             nodes: dict[str, None] = {}
             for source in row["sources"]:
                 if source["type"] == "OP":
                     nodes.update(dict.fromkeys(names.of(source["name"])))
             paths = dict.fromkeys(modules[name] for name in nodes if name in modules)
-            found[row["dst_name"]] = Operator(row["dst_qnn_op_type"], tuple(nodes), tuple(paths))
+            operators[row["dst_name"]] = Operator(
+                row["dst_qnn_op_type"], tuple(nodes), tuple(paths)
+            )
     return found
 
 
@@ -77,12 +80,15 @@ def refusals_of(trace: Mapping[str, Any]) -> dict[str, str]:
 
 
 def write_operators(path: Path, operators: Operators) -> None:
-    rows = {name: asdict(operator) for name, operator in operators.items()}
-    document = {"format": FORMAT, "operators": rows}
+    rows = {
+        graph: {name: asdict(operator) for name, operator in found.items()}
+        for graph, found in operators.items()
+    }
+    document = {"format": FORMAT, "graphs": rows}
     write_atomic(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
-def read_operators(path: Path) -> dict[str, Operator]:
+def read_operators(path: Path) -> dict[str, dict[str, Operator]]:
     """Return what `write_operators` wrote.
 
     Raises:
@@ -94,7 +100,10 @@ def read_operators(path: Path) -> dict[str, Operator]:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
             raise ValueError("another format")
-        return {name: _operator(row) for name, row in document["operators"].items()}
+        return {
+            graph: {name: _operator(row) for name, row in rows.items()}
+            for graph, rows in document["graphs"].items()
+        }
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise Damaged(
             "not the record of a compiled network's operators",

@@ -35,7 +35,8 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
             job, log, folder, {"qnn_saver_path": str(library_path("QnnSaver"))}, inside=folder
         )
         trace, source = op_trace.read_trace(folder), read_source(model, folder)
-        operators = len(op_trace.operators_of(trace, source.names, source.modules))
+        found = op_trace.operators_of(trace, source.names, source.modules)
+        operators = sum(map(len, found.values()))
         partition = partition_of(session, source, op_trace.refusals_of(trace))
         places.check_whole(partition, Where(graph=job["name"]))
         os.chdir(output)

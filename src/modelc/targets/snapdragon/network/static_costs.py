@@ -24,9 +24,10 @@ class StaticCost:
 
     Attributes:
         macs: multiply-adds of matrices and convolutions; None where they can't be told: the
-            operator has some, but by a rule that isn't known here.
+            operator has some, but by a rule that isn't known here, or sizes depend on data.
         weight_bytes: of its constants, as they are stored: codes count, not floats.
-        activation_bytes: of all other tensors that it reads and writes, as they are stored.
+        activation_bytes: of all other tensors that it reads and writes, as they are stored; those
+            whose sizes depend on data don't count.
     """
 
     node: str
@@ -38,14 +39,18 @@ class StaticCost:
 
 
 def static_costs(model: Path) -> tuple[StaticCost, ...]:
-    """Return the cost of each node of a static ONNX graph, in its order.
+    """Return the cost of each node of an ONNX graph, in its order.
 
     Conversions between floats and codes have no row: they say how other nodes' tensors are stored.
 
     Raises:
         BadInput: the model is damaged.
     """
-    graph = read_whole(model).graph
+    return costs_of(read_whole(model).graph)
+
+
+def costs_of(graph: ir.Graph) -> tuple[StaticCost, ...]:
+    """Return the cost of each node of a graph; what graphs inside of nodes cost doesn't count."""
     return tuple(_cost(node) for node in graph if node.op_type not in CONVERSIONS)
 
 
@@ -83,7 +88,7 @@ def _written(value: ir.Value) -> ir.Value:
 def _bytes(value: ir.Value) -> int:
     if value.const_value is not None:
         return int(value.const_value.nbytes)
-    if value.dtype is None or value.shape is None:
+    if value.dtype is None or value.shape is None or not value.shape.is_static():
         return 0
     return -(-_sizes(value)[1] * value.dtype.bitwidth // 8)
 
@@ -96,6 +101,9 @@ def _sizes(value: ir.Value | None) -> tuple[Shape, int]:
 def _macs(node: ir.Node) -> int | None:
     rule = _RULES.get(node.op_type)
     if rule is not None:
+        around = (*(value for value in node.inputs if value is not None), node.outputs[0])
+        if not all(value.shape is not None and value.shape.is_static() for value in around):
+            return None
         inputs = [_sizes(value)[0] for value in node.inputs]
         return rule(node, inputs, _sizes(node.outputs[0])[0])
     return None if node.op_type in _UNKNOWN or node.domain else 0
