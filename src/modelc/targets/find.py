@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from modelc.errors import BadInput, nearest
-from modelc.targets.cuda.gpus import GPUS, PREFIX, Gpu, find_gpus
+from modelc.targets.cuda.gpus import FP8_SINCE, GPUS, PREFIX, Gpu, find_gpus
 from modelc.targets.qaic.cards import CARDS, Card
 from modelc.targets.snapdragon.chipsets import Chipset, chipsets, find_chipset
 
@@ -37,7 +37,7 @@ class Target:
         Raises:
             BadInput: fp16 on a chipset without it, or FP8 on a GPU without it.
         """
-        old = [gpu for gpu in self.gpus if gpu.arch < _FP8_SINCE]
+        old = [gpu for gpu in self.gpus if gpu.arch < FP8_SINCE]
         if old and scheme.startswith("fp8"):
             raise BadInput(
                 f"sm{old[0].arch} has no FP8",
@@ -74,7 +74,6 @@ class Target:
 
 CPU: Final = Target("cpu", "cpu")
 CARD_PREFIX: Final = "qaic:"
-_FP8_SINCE: Final = 89
 
 
 def all_targets() -> tuple[Target, ...]:

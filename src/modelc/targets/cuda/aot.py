@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from modelc.errors import Missing, Where
+from modelc.errors import BadInput, Missing, Where
 from modelc.process import run_worker
 from modelc.targets.cuda.gpus import ARCHES as ARCHES
 from modelc.targets.cuda.variant import Variant
@@ -51,10 +51,17 @@ def compile_variants(
         progress: called with the fraction done.
 
     Raises:
+        BadInput: a kernel needs a later architecture.
         Missing: Triton isn't installed.
         ToolFailed: the compiler failed; its words are in the message.
     """
     check_triton()
+    for variant in variants:
+        if variant.row.since > arch:
+            raise BadInput(
+                f"{variant.kernel} needs sm{variant.row.since}, which sm{arch} is not",
+                hint="leave weights in FP8 out, or the architecture",
+            )
     folder.mkdir(parents=True, exist_ok=True)
     cubins: dict[str, Cubin] = {}
     for first in range(0, len(variants), _AT_ONCE):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelc.process import serve
+from modelc.targets.cuda.gpus import FP8_SINCE
 from modelc.targets.cuda.interpret import SWITCH, kernel_function
 from modelc.targets.cuda.variant import Variant
 
@@ -39,7 +40,7 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
     facts = {}
     for document in job["variants"]:
         variant = Variant.from_document(document)
-        signature, fixed, aligned = _signature(variant)
+        signature, fixed, aligned = _signature(variant, job["arch"])
         source = ASTSource(
             fn=kernel_function(variant.kernel),
             signature=signature,
@@ -59,13 +60,15 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
     return {"facts": facts, "triton": triton.__version__}
 
 
-def _signature(variant: Variant) -> tuple[dict[str, str], dict[str, Any], list[int]]:
+def _signature(variant: Variant, arch: int) -> tuple[dict[str, str], dict[str, Any], list[int]]:
     """Return types by parameter, the values of what is fixed, and which places are pointers."""
     row = variant.row
     signature: dict[str, str] = {}
     fixed: dict[str, Any] = {}
     for tensor in row.tensors:
         given = variant.types.get(tensor.name)
+        if given == "e4m3" and arch < FP8_SINCE:
+            given = "u8"  # kernels that read a cache make numbers of its bytes themselves there
         signature[tensor.name] = f"*{_TYPES[given]}" if given else "constexpr"
         if not given:
             fixed[tensor.name] = None

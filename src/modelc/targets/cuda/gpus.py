@@ -9,6 +9,8 @@ from typing import Final
 from modelc.errors import BadInput, nearest
 
 PREFIX: Final = "cuda:"
+FP8_SINCE: Final = 89
+"""The first architecture with FP8."""
 
 
 @dataclass(frozen=True)
