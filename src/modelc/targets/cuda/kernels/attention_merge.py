@@ -30,7 +30,9 @@ def attention_merge(
         weight = tl.exp2(tops - top)
         totals = tl.load(stats + place * 2 + 1, mask=there, other=0.0)
         inside = there[:, None] & (columns < head_dim)[None, :]
-        parts = tl.load(partial + place[:, None] * head_dim + columns[None, :], mask=inside, other=0.0)
+        parts = tl.load(
+            partial + place[:, None] * head_dim + columns[None, :], mask=inside, other=0.0
+        )
         sums += tl.sum(parts * weight[:, None], 0)
         total += tl.sum(totals * weight, 0)
     mean = sums / tl.where(total > 0, total, 1.0)

@@ -29,22 +29,28 @@ def rope_write(
     if block < query_blocks:
         first = block * HEADS
         low, high, rest = _loaded(source, first, heads, head_dim, rotary, HEADS, HALF, REST)
-        low, high, rest = _normed(low, high, rest, query_norm, head_dim, rotary, epsilon, HALF, REST)
+        low, high, rest = _normed(
+            low, high, rest, query_norm, head_dim, rotary, epsilon, HALF, REST
+        )
         low, high = _rotated(low, high, cos + angles, sin + angles, rotary, HALF)
         target = queries + token * (heads * head_dim)
-        _stored(target, low, high, rest, first, heads, head_dim, head_dim, rotary, HEADS, HALF, REST)
+        _stored(
+            target, low, high, rest, first, heads, head_dim, head_dim, rotary, HEADS, HALF, REST
+        )
     elif slot >= 0:
         row = (slot // page) * (kv_heads * page) + slot % page
         if block < query_blocks + key_blocks:
             first = (block - query_blocks) * HEADS
             keys = source + heads * head_dim
             low, high, rest = _loaded(keys, first, kv_heads, head_dim, rotary, HEADS, HALF, REST)
-            low, high, rest = _normed(low, high, rest, key_norm, head_dim, rotary, epsilon, HALF, REST)
+            low, high, rest = _normed(
+                low, high, rest, key_norm, head_dim, rotary, epsilon, HALF, REST
+            )
             low, high = _rotated(low, high, cos + angles, sin + angles, rotary, HALF)
             low, high, rest = _scaled(low, high, rest, key_scale, first, kv_heads, HEADS)
             _stored(
-                key_cache + row * head_dim, low, high, rest, first, kv_heads, page * head_dim, head_dim,
-                rotary, HEADS, HALF, REST,
+                key_cache + row * head_dim, low, high, rest, first,
+                kv_heads, page * head_dim, head_dim, rotary, HEADS, HALF, REST,
             )  # fmt: skip
         else:
             first = (block - query_blocks - key_blocks) * HEADS
@@ -52,12 +58,12 @@ def rope_write(
             low, high, rest = _loaded(values, first, kv_heads, head_dim, rotary, HEADS, HALF, REST)
             low, high, rest = _scaled(low, high, rest, value_scale, first, kv_heads, HEADS)
             _stored(
-                value_cache + row * head_dim, low, high, rest, first, kv_heads, page * head_dim, head_dim,
-                rotary, HEADS, HALF, REST,
+                value_cache + row * head_dim, low, high, rest, first,
+                kv_heads, page * head_dim, head_dim, rotary, HEADS, HALF, REST,
             )  # fmt: skip
 
 
-# Heads lie in three parts: both halves of what is rotated, and the rest (REST is 1 if there is none).
+# Heads lie in three parts: both halves of what is rotated, and the rest (none: REST is 1).
 
 
 @triton.jit
@@ -89,7 +95,9 @@ def _normed(
         gain = tl.rsqrt(squares / head_dim + epsilon)[:, None]
         columns = tl.arange(0, HALF)
         low = low * gain * tl.load(weight + columns, mask=columns < half, other=0.0)[None, :]
-        high = high * gain * tl.load(weight + half + columns, mask=columns < half, other=0.0)[None, :]
+        high = (
+            high * gain * tl.load(weight + half + columns, mask=columns < half, other=0.0)[None, :]
+        )
         columns = rotary + tl.arange(0, REST)
         rest = rest * gain * tl.load(weight + columns, mask=columns < head_dim, other=0.0)[None, :]
     return low, high, rest
