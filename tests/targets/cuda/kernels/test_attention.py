@@ -1,5 +1,6 @@
-"""Attention over a paged cache, and writing to it, against Transformers' and PyTorch's."""
+"""Attention over a paged cache, and writing to it, against ONNX's and PyTorch's."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +8,11 @@ import torch
 from support.cuda_kernels import close, run_both
 from support.paged_cache import E4M3, Paged, Shape, paged, theirs
 
+from modelc.targets.cuda.aot import compile_variants
 from modelc.targets.cuda.kernel import Tile
 from modelc.targets.cuda.kernel_table import KERNELS
+from modelc.targets.cuda.rows.attention import ATTENTION, SHARED
+from modelc.targets.cuda.variant import Variant
 
 BF16, FP16, U8 = torch.bfloat16, torch.float16, torch.uint8
 
@@ -203,3 +207,39 @@ def test_rope_write(shape: Shape, rotary: int, norms: bool) -> None:
 
 def numbers(cache: torch.Tensor) -> torch.Tensor:
     return (cache.view(E4M3) if cache.dtype == U8 else cache).float()
+
+
+LLAMA = {"heads": 32, "kv_heads": 8, "head_dim": 128, "scale": 0.09, "softcap": 0.0, "window": 0}
+GEMMA = {"heads": 8, "kv_heads": 4, "head_dim": 256, "scale": 0.06, "softcap": 50.0, "window": 4096}
+# Compiling is slow: each architecture has what it alone may refuse. 89 has the least memory.
+COMPILED: list[tuple[int, str, dict[str, float]]] = [
+    (80, "u8", LLAMA),
+    (89, "bf16", GEMMA),
+    (90, "bf16", LLAMA),
+    (90, "e4m3", LLAMA),
+    (100, "e4m3", LLAMA),
+]
+
+
+@pytest.mark.parametrize(("arch", "kv", "model"), COMPILED)
+def test_attention_compiles_and_fits(
+    arch: int, kv: str, model: dict[str, float], tmp_path: Path
+) -> None:
+    constants = {**model, "page": 64, "rotary": 64, "epsilon": 1e-6, "splits": 33}
+    types = {"act": "bf16", "kv": kv}
+    scales = kv != "bf16"
+    variants = []
+    for row in ATTENTION:
+        own = {name: constants[name] for name in row.constants}
+        kinds = {
+            tensor.name: types.get(tensor.type, tensor.type)
+            for tensor in row.tensors
+            if not tensor.optional or (scales and "scale" in tensor.name)
+        }
+        variants.append(Variant(row.name, kinds, own, row.tile(own, arch)))
+    cubins = compile_variants(variants, arch, tmp_path, workdir=tmp_path)
+    for variant in variants:
+        cubin = cubins[variant.key]
+        assert cubin.path.read_bytes()[:4] == b"\x7fELF"
+        assert cubin.shared <= SHARED[arch] * 1024
+        assert cubin.scratch == 0

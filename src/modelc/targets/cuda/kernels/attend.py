@@ -18,7 +18,8 @@ MASKED = tl.constexpr(-1e30)
 
 @triton.jit
 def attend(
-    query, places, sums, odd, top, total, start, stop, table, key_cache, value_cache, kv_head, key_gain,
+    query, places, sums, odd, top, total, start, stop,
+    table, key_cache, value_cache, kv_head, key_gain,
     kv_heads: tl.constexpr, head_dim: tl.constexpr, page: tl.constexpr, scale: tl.constexpr,
     softcap: tl.constexpr, window: tl.constexpr,
     EDGE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -44,7 +45,8 @@ def attend(
         keys = first + offsets
         exists = keys[:, None] < stop
         key = _tile(
-            key_cache, current, first, kv_head, exists, kv_heads, head_dim, page, EDGE, BLOCK_N, BLOCK_D
+            key_cache, current, first, kv_head, exists,
+            kv_heads, head_dim, page, EDGE, BLOCK_N, BLOCK_D,
         )  # fmt: skip
         scores = tl.dot(query, tl.trans(widened(key, query.dtype)))
         if softcap > 0:
@@ -73,7 +75,8 @@ def attend(
             odd = tl.dot(weights.to(tl.float16), high, odd * shrink[:, None])
         else:
             value = _tile(
-                value_cache, current, first, kv_head, exists, kv_heads, head_dim, page, EDGE, BLOCK_N, BLOCK_D
+                value_cache, current, first, kv_head, exists,
+                kv_heads, head_dim, page, EDGE, BLOCK_N, BLOCK_D,
             )  # fmt: skip
             sums = tl.dot(weights.to(query.dtype), value, sums * shrink[:, None])
         top = higher
@@ -92,9 +95,11 @@ def nothing(value_cache, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr):
     total = tl.zeros((BLOCK_M,), tl.float32)
     if value_cache.dtype.element_ty.primitive_bitwidth == 8:
         sums = tl.zeros((BLOCK_M, BLOCK_D // 2), tl.float32)
-        return sums, sums, top, total
+        odd = sums
     else:
-        return tl.zeros((BLOCK_M, BLOCK_D), tl.float32), top, top, total
+        sums = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
+        odd = top  # of no use
+    return sums, odd, top, total
 
 
 @triton.jit
@@ -102,28 +107,26 @@ def values_of(sums, odd, value_cache, value_scale, kv_head):
     """Sums with their columns in order, of what codes stand for."""
     gain = gain_of(value_scale, kv_head)
     if value_cache.dtype.element_ty.primitive_bitwidth == 8:
-        return tl.interleave(sums, odd) * (gain * UP)
-    else:
-        return sums * gain
+        sums = tl.interleave(sums, odd) * UP
+    return sums * gain
 
 
 @triton.jit
 def gain_of(scales, kv_head):
     """What the cache of a head is to be multiplied with."""
+    gain = 1.0
     if scales is not None:
-        return tl.load(scales + kv_head)
-    else:
-        return 1.0
+        gain = tl.load(scales + kv_head)
+    return gain
 
 
 @triton.jit
 def _numbers(table, first, stop, page: tl.constexpr, BLOCK_N: tl.constexpr):
     """Page numbers of BLOCK_N positions: one, if they lie in one page."""
-    if BLOCK_N <= page:
-        return tl.load(table + first // page, mask=first < stop, other=0)
-    else:
+    positions = first
+    if page < BLOCK_N:
         positions = first + tl.arange(0, BLOCK_N)
-        return tl.load(table + positions // page, mask=positions < stop, other=0)
+    return tl.load(table + positions // page, mask=positions < stop, other=0)
 
 
 @triton.jit
@@ -137,17 +140,18 @@ def _tile(
     offsets = tl.arange(0, BLOCK_N)
     columns = tl.arange(0, BLOCK_W)[None, :]
     part = number.to(tl.int64) * kv_heads + kv_head
-    if BLOCK_N <= page:
+    if page >= BLOCK_N:
         cells = cache + (part * page + first % page) * width
         cells += offsets[:, None] * width + columns
     else:
         rows = part * page + (first + offsets) % page
         cells = cache + rows[:, None] * width + columns
-    if EDGE and BLOCK_W > width:
-        return tl.load(cells, mask=exists & (columns < width), other=0.0)
+    if EDGE and width < BLOCK_W:
+        tile = tl.load(cells, mask=exists & (columns < width), other=0.0)
     elif EDGE:
-        return tl.load(cells, mask=exists, other=0.0)
-    elif BLOCK_W > width:
-        return tl.load(cells, mask=columns < width, other=0.0)
+        tile = tl.load(cells, mask=exists, other=0.0)
+    elif width < BLOCK_W:
+        tile = tl.load(cells, mask=columns < width, other=0.0)
     else:
-        return tl.load(cells)
+        tile = tl.load(cells)
+    return tile

@@ -43,7 +43,7 @@ def attention_prefill(
     full = 0
     if window > 0:
         # Of pages that the window has left the table may know nothing any more.
-        step: tl.constexpr = BLOCK_N if BLOCK_N < page else page
+        step: tl.constexpr = page if page < BLOCK_N else BLOCK_N
         start = tl.maximum(place - window + 1, 0) // step * step
         full = start + tl.cdiv(tl.maximum(stop - window - start, 0), BLOCK_N) * BLOCK_N
     edge = start + tl.maximum(place + 1 - start, 0) // BLOCK_N * BLOCK_N

@@ -20,11 +20,10 @@ def widened(codes, act: tl.constexpr):
     """What codes (e4m3, or its bytes, of which none is NaN) stand for, as `act`; other types are
     converted."""
     if codes.dtype == tl.uint8:
-        return (_shifted(codes.to(tl.uint16) << 8) * UP).to(act)
+        codes = _shifted(codes.to(tl.uint16) << 8) * UP
     elif codes.dtype == tl.float8e4nv:
-        return codes.to(tl.float16).to(act)
-    else:
-        return codes.to(act)
+        codes = codes.to(tl.float16)
+    return codes.to(act)
 
 
 @triton.jit
@@ -52,6 +51,7 @@ def narrowed(numbers, type: tl.constexpr):
         bits = bits & 0x7FFFFFFF
         codes = (bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20
         codes = tl.where(numbers == numbers, codes | sign, 0x7F).to(tl.uint8)
-        return codes.to(type, bitcast=True)
+        result = codes.to(type, bitcast=True)
     else:
-        return numbers.to(type)
+        result = numbers.to(type)
+    return result

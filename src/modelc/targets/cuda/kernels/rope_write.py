@@ -49,8 +49,8 @@ def rope_write(
             low, high = _rotated(low, high, cos + angles, sin + angles, rotary, HALF)
             low, high, rest = _scaled(low, high, rest, key_scale, first, kv_heads, HEADS)
             _stored(
-                key_cache + row * head_dim, low, high, rest, first, kv_heads, page * head_dim, head_dim,
-                rotary, HEADS, HALF, REST,
+                key_cache + row * head_dim, low, high, rest, first,
+                kv_heads, page * head_dim, head_dim, rotary, HEADS, HALF, REST,
             )  # fmt: skip
         else:
             first = (block - query_blocks - key_blocks) * HEADS
@@ -58,12 +58,12 @@ def rope_write(
             low, high, rest = _loaded(values, first, kv_heads, head_dim, rotary, HEADS, HALF, REST)
             low, high, rest = _scaled(low, high, rest, value_scale, first, kv_heads, HEADS)
             _stored(
-                value_cache + row * head_dim, low, high, rest, first, kv_heads, page * head_dim, head_dim,
-                rotary, HEADS, HALF, REST,
+                value_cache + row * head_dim, low, high, rest, first,
+                kv_heads, page * head_dim, head_dim, rotary, HEADS, HALF, REST,
             )  # fmt: skip
 
 
-# Heads lie in three parts: both halves of what is rotated, and the rest (REST is 1 if there is none).
+# Heads lie in three parts: both halves of what is rotated, and the rest (none: REST is 1).
 
 
 @triton.jit

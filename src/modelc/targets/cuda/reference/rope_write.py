@@ -34,10 +34,9 @@ def rope_write(
 
     A token whose slot is -1 is taken to be at position 0, and written to no cache.
     """
-    import torch
-
     numbers = qkv.float().view(len(qkv), -1, head_dim)
-    query, key, value = torch.split(numbers, [heads, kv_heads, kv_heads], 1)
+    query, key = numbers[:, :heads], numbers[:, heads : heads + kv_heads]
+    value = numbers[:, heads + kv_heads :]
     places = positions.long().where(slots >= 0, 0)
     query = _rotated(_normed(query, query_norm, epsilon), cos[places], sin[places])
     key = _rotated(_normed(key, key_norm, epsilon), cos[places], sin[places])
@@ -59,7 +58,7 @@ def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Ten
     import torch
 
     half = cos.shape[-1]
-    low, high, rest = torch.split(x, [half, half, x.shape[-1] - 2 * half], -1)
+    low, high, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     c, s = cos[:, None], sin[:, None]
     return torch.cat([low * c - high * s, high * c + low * s, rest], -1)
 

@@ -23,7 +23,7 @@ from modelc.targets.cuda.kernel import (
 )
 
 SHARED: Final = {80: 163, 89: 99, 90: 227, 100: 227}
-"""KiB of shared memory that a block may have."""
+"""KiB of shared memory that a block may have, by architecture."""
 
 _CACHE = (Tensor("key_cache", "kv"), Tensor("value_cache", "kv"))
 _SCALES = (
@@ -51,17 +51,15 @@ def _blocks_of_queries(constants: Constants, tile: Mapping[str, int]) -> Grid:
     return Extent(1, "tokens", per), Extent(int(constants["heads"])), Extent(1, "sequences")
 
 
-# Rows of queries, of keys, warps and stages: the first that fits is taken.
-_PREFILL: Final = ((128, 64, 8, 2), (64, 64, 4, 2), (64, 32, 4, 2), (32, 32, 4, 2), (16, 16, 4, 2))
-_DECODE: Final = ((64, 3), (64, 2), (32, 2), (16, 2))
-
-
 def _prefill_tile(constants: Constants, arch: int) -> Tile:
     width = power_of_two(int(constants["head_dim"]))
-    for queries, keys, warps, stages in _PREFILL:  # noqa: B007  # the last one if none fits
-        if (queries + 2 * keys * stages) * width * 2 <= SHARED[arch] * 1024:
-            break
-    return Tile({"BLOCK_M": queries, "BLOCK_N": keys, "BLOCK_D": width}, warps, stages)
+    # Sums lie in registers: half of all, where heads are 256 wide. What mma.sync multiplies lies
+    # there as well; wgmma's keys and values don't.
+    wide = width > (128 if arch >= 90 else 64)
+    queries = 64 if width > 128 and arch < 90 else 128
+    stages = 3 if width <= 128 and arch < 90 else 2
+    values = {"BLOCK_M": queries, "BLOCK_N": 32 if wide else 64, "BLOCK_D": width}
+    return Tile(values, warps=8, stages=stages)
 
 
 def _splits(constants: Constants, tile: Mapping[str, int]) -> Grid:
@@ -73,10 +71,8 @@ def _decode_tile(constants: Constants, arch: int) -> Tile:
     width = power_of_two(int(constants["head_dim"]))
     group = int(constants["heads"]) // int(constants["kv_heads"])
     queries = max(power_of_two(group), 16)  # a tensor core has no fewer
-    for keys, stages in _DECODE:
-        if (queries + 2 * keys * stages) * width * 2 <= SHARED[arch] * 1024:
-            break
-    return Tile({"BLOCK_M": queries, "BLOCK_N": keys, "BLOCK_D": width}, 4, stages)
+    keys = 64 if width <= 128 or arch >= 90 else 32
+    return Tile({"BLOCK_M": queries, "BLOCK_N": keys, "BLOCK_D": width}, warps=4, stages=3)
 
 
 def _one_for_each_head(constants: Constants, tile: Mapping[str, int]) -> Grid:
