@@ -30,6 +30,10 @@ OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
         "tensor_parallel": Annotated[
             int | None, _option("GPUs that share every matrix; default: 1.")
         ],
+        "sliding_window": Annotated[
+            int | None,
+            _option("Positions that each layer looks back; default: the model's own."),
+        ],
     }
 )
 # The recipe's names, in its section [cuda].

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -135,6 +135,14 @@ class DecoderSource(DecoderModel):
     """All that a frontend reads: the model and its tokenizer."""
 
     tokenizer: TokenizerData
+
+
+def with_window(model: DecoderModel, window: int | None) -> DecoderModel:
+    """Return a model whose layers all look back so many positions; None: as it is."""
+    if window is None:
+        return model
+    windows = (window,) * model.config.layers
+    return DecoderModel(replace(model.config, windows=windows), model.weights)
 
 
 def save_config(config: DecoderConfig, path: Path) -> None:

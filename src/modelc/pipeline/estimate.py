@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from modelc.decoder.config import with_window
 from modelc.decoder.parameters import count_parameters
 from modelc.frontends import read_model
 from modelc.ir.packing.form_packing import FormPacking
@@ -220,7 +221,7 @@ def _on_gpu(job: Job) -> Estimate:
     from modelc.decoder.builder import build_decoder
     from modelc.targets.cuda.estimate import largest, memory_of, usable
 
-    decoder = read_model(job.source)
+    decoder = with_window(read_model(job.source), job.recipe.cuda.sliding_window)
     config, gpu = decoder.config, job.target.gpus[0]
     length = max(job.recipe.context_length, default=min(config.max_context, DEFAULT_CONTEXT))
     plan, _ = lower(build_decoder(decoder, length), plan_options(job, decoder), length)
@@ -239,7 +240,7 @@ def _on_gpu(job: Job) -> Estimate:
         parts=(part,),
         limit=limit,
         why=f"{gpu.marketing_name}: with {plan.max_batch} sequences a context of up to "
-        f"{fit.context_length} fits, with a context of {length} up to {fit.sequences} sequences",
+        f"{min(fit.context_length, config.max_context)} fits, with a context of {length} up to {fit.sequences} sequences",
     )
 
 

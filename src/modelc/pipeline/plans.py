@@ -79,6 +79,8 @@ def make_plan(job: Job | NetworkJob) -> Plan:
         return network_plan(job)
     family = FAMILIES[job.target.family]
     length = {"context_length": family.canonical_length(job)}
+    if job.recipe.cuda.sliding_window:
+        length["sliding_window"] = job.recipe.cuda.sliding_window
     steps = (
         Step("import", f"{_HERE}:import_source", reads=(SOURCE,)),
         Step(

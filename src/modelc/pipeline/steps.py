@@ -47,13 +47,15 @@ def build_canonical(context: StepContext) -> None:
     """Build the canonical graph: graph.onnx, its weights referring to the source; facts.json with
     the sizes that a runtime must know.
 
-    Options: context_length (0: the model's own, at most DEFAULT_CONTEXT).
+    Options: context_length (0: the model's own, at most DEFAULT_CONTEXT), sliding_window (in place
+    of the model's own).
     """
     from modelc.decoder.builder import build_decoder
+    from modelc.decoder.config import with_window
     from modelc.frontends import read_model
     from modelc.ir.serial import save_graph
 
-    model = read_model(context.source)
+    model = with_window(read_model(context.source), context.options.get("sliding_window"))
     config = model.config
     length = context.options["context_length"] or min(config.max_context, DEFAULT_CONTEXT)
     save_graph(build_decoder(model, length), context.out / GRAPH, source_root(context))

@@ -82,3 +82,18 @@ def test_what_kernels_read() -> None:
     for kind in ("w8", "w4", "w4_lpbq", "e5m2", "mxfp8"):
         with pytest.raises(BadInput, match="no kernel reads"):
             check_form(KINDS[kind], 64, "m")
+
+
+def test_blocks_of_a_gguf_are_taken_as_they_are(tmp_path: Path) -> None:
+    import gguf
+
+    values = np.random.default_rng(0).normal(0, 0.3, (6, 64)).astype(np.float32)
+    blocks = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q4_0)
+    (tmp_path / "q").write_bytes(blocks.tobytes())
+    matrix = RowMatrix((StoredMatrix(tmp_path / "q", 0, "Q4_0", (6, 64)),), KINDS["w4_b32"])
+    codes = matrix.codes("c").numpy().reshape(6, 2, 16)
+    scales = matrix.scales("s").numpy().astype(np.float32)
+    apart = np.concatenate([codes & 15, codes >> 4], axis=-1).astype(np.float32) - 8
+    theirs = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType.Q4_0)
+    assert np.array_equal((apart * scales[..., None]).reshape(6, 64), theirs)
+    assert matrix.rounded() == ""

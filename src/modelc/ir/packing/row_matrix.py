@@ -4,7 +4,7 @@ scales."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -92,7 +92,8 @@ class RowMatrix:
         """Return the format or form of codes that are not kept, "" if there are none."""
         if self.form is None:
             return ""
-        return next(filter(None, (rounded_codes(one, self.form) for one in self.sources)), "")
+        others = (one for one in self.sources if not _is_same(one, self.form))
+        return next(filter(None, (rounded_codes(one, self.form) for one in others)), "")
 
     def relative_error(self) -> float:
         """Return the norm of what was changed of such codes over the norm of the matrix."""
@@ -175,6 +176,10 @@ def _coded(matrix: RowMatrix) -> tuple[dict[str, np.ndarray], float]:
     pieces: dict[str, list[np.ndarray]] = {}
     changed = norm = 0.0
     for source in matrix.sources:
+        if _is_same(source, matrix.form):
+            for part, array in _blocks_as_they_are(source, matrix).items():
+                pieces.setdefault(part, []).append(array)
+            continue
         scales = []
         for coded, values in measured_slabs(source, matrix.form):
             if values is not None:
@@ -189,6 +194,24 @@ def _coded(matrix: RowMatrix) -> tuple[dict[str, np.ndarray], float]:
         pieces.setdefault("scales", []).append(each)
     parts = {part: np.concatenate(arrays) for part, arrays in pieces.items()}
     return parts, float(np.sqrt(changed / norm)) if norm else 0.0
+
+
+def _is_same(source: StoredMatrix, form: Form | None) -> bool:
+    """Whether a GGUF's blocks are the form's already: Q4_0 has a float16 scale before 16 bytes that
+    hold codes in the same order."""
+    same = isinstance(form, IntegerForm) and form.bits == 4 and form.symmetric and form.block == 32
+    return same and source.format == "Q4_0" and not source.add
+
+
+def _blocks_as_they_are(source: StoredMatrix, matrix: RowMatrix) -> dict[str, np.ndarray]:
+    raw = replace(source, transposed=False).blocks()
+    blocks = raw.reshape(len(raw), -1, 2 + 16)
+    if matrix.columns:
+        blocks = blocks[:, matrix.columns[0] // 32 : matrix.columns[1] // 32]
+    scales = np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[:, :, 0]
+    codes = np.ascontiguousarray(blocks[:, :, 2:]).reshape(len(raw), -1)
+    release(source)
+    return {"codes": codes, "scales": scales}
 
 
 def _parts(coded: CodedRows, matrix: RowMatrix) -> dict[str, np.ndarray]:
