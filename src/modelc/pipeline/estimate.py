@@ -240,7 +240,8 @@ def _on_gpu(job: Job) -> Estimate:
         parts=(part,),
         limit=limit,
         why=f"{gpu.marketing_name}: with {plan.max_batch} sequences a context of up to "
-        f"{min(fit.context_length, config.max_context)} fits, with a context of {length} up to {fit.sequences} sequences",
+        f"{min(fit.context_length, config.max_context)} fits, with a context of {length} up to "
+        f"{fit.sequences} sequences",
     )
 
 
