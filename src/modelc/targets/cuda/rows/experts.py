@@ -18,8 +18,16 @@ from modelc.targets.cuda.kernel import (
 )
 from modelc.targets.cuda.rows import expert_tiles
 
-MOST_FEW_TOKENS: Final = 16
-"""Up to here the kernels named `_few` are meant to be used, without `group_pairs`."""
+_MOST_FEW_TOKENS: Final = 16
+
+
+def takes_few(tokens: int, used: int, experts: int) -> bool:
+    """Whether the kernels named `_few` should be used, without `group_pairs`.
+
+    They read an expert's weights for each of its pairs, from the L2 cache if not from memory: an
+    estimate, not a measurement, is that this pays up to two pairs for each expert.
+    """
+    return tokens == 1 or (tokens <= _MOST_FEW_TOKENS and tokens * used <= 2 * experts)
 
 
 def tile_rows(tokens: int, used: int, experts: int) -> int:
