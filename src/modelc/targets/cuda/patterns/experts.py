@@ -16,7 +16,7 @@ from modelc.targets.cuda.patterns.values import (
     values_of,
     width_of,
 )
-from modelc.targets.cuda.rows.experts import padded_extent, tile_rows, tiles_extent
+from modelc.targets.cuda.rows.experts import padded_extent, takes_few, tile_rows, tiles_extent
 
 
 def _route(node: ir.Node, emitter: Emitter) -> None:
@@ -55,10 +55,16 @@ def _expert_fp8_linear(node: ir.Node, emitter: Emitter) -> None:
     x, _, codes, scales = values_of(node, 4)
     block = number(node, "block")
     weights: Tensors = {"w": emitter.read(codes), "scales": emitter.read(scales)}
-    if not emitter.numbers.is_few:
+    if not _is_few(node, emitter):
         weights["x"], weights["x_scales"] = quantised(node, emitter, x, block)
     kernel = "expert_fp8_block_linear" if block else "expert_fp8_linear"
     _launch_experts(node, emitter, kernel, weights)
+
+
+def _is_few(node: ir.Node, emitter: Emitter) -> bool:
+    """Whether pairs are so few that sorting them by expert would bring nothing."""
+    tokens, used = emitter.numbers.most["tokens"], number(node, "used")
+    return emitter.numbers.is_few and takes_few(tokens, used, number(node, "experts"))
 
 
 def _launch_experts(
@@ -76,7 +82,7 @@ def _launch_experts(
         **constants,
     }
     tensors: Tensors = {"x": emitter.read(x), **weights}
-    if emitter.numbers.is_few:
+    if _is_few(node, emitter):
         tensors["ids"] = emitter.read(ids)
         kernel += "_few"
     else:
