@@ -37,6 +37,7 @@ def lower(
     context_length: int,
     *,
     rank: int = 0,
+    static: Mapping[str, float] | None = None,
     dump_dir: Path | None = None,
 ) -> tuple[LaunchPlan, dict[str, ir.TensorProtocol]]:
     """Run CUDA's passes on a canonical graph; return its launch plan, and the weights by name.
@@ -44,6 +45,7 @@ def lower(
     Args:
         options: of `plan_options`.
         rank: of the GPU whose share it is; all have the same plan.
+        static: tensor -> scale of its E4M3 codes, of schemes that calibrate them.
     """
     from modelc.passes.base import run_passes
     from modelc.passes.pipelines import build_pipeline
@@ -56,6 +58,7 @@ def lower(
         "sums": opt >= 1,
         "ranks": options["ranks"],
         "rank": rank,
+        "static": static or {},
     }
     passes = build_pipeline(f"cuda-{opt}", settings)
     model, _ = run_passes(graph, passes, graph="decoder", dump_dir=dump_dir)

@@ -12,10 +12,10 @@ from modelc.bundle.write import FromFile
 from modelc.frontends import read_model
 from modelc.pipeline.cuda_plan import plan_options
 from modelc.pipeline.family import Contents, Family
-from modelc.pipeline.job import Job
+from modelc.pipeline.job import Job, calibration_source
 from modelc.pipeline.module_kinds import cuda_kinds
 from modelc.pipeline.plan import Plan
-from modelc.pipeline.plan_weights import weights_input, weights_step
+from modelc.pipeline.plan_weights import calibration_options, weights_input, weights_step
 from modelc.pipeline.step import SOURCE, Step
 from modelc.pipeline.steps import IR
 from modelc.pipeline.steps_cuda import KERNEL_FACTS, KERNELS, MEMORY, PLAN
@@ -34,11 +34,16 @@ def _steps(job: Job) -> tuple[Step, ...]:
     quantised = {module: kind for module, kind in kinds.items() if kind != "float"}
     return (
         *weights_step(job, quantised, {}),
+        *_scales(job),
         Step(
             "lower",
             f"{_HERE}:lower_for_cuda",
             options=plan_options(job, model),
-            inputs=("canonical", *weights_input(job)),
+            inputs=(
+                "canonical",
+                *weights_input(job),
+                *(("scales",) if job.scheme.is_calibrated else ()),
+            ),
             reads=(SOURCE,),
             tools=("onnx", "onnx-ir"),
         ),
@@ -54,6 +59,23 @@ def _steps(job: Job) -> tuple[Step, ...]:
             for gpu in job.target.gpus
         ),
     )
+
+
+def _scales(job: Job) -> tuple[Step, ...]:
+    """Calibrate activations that have one scale for all tokens."""
+    if not job.scheme.is_calibrated:
+        return ()
+    calibrate = Step(
+        "calibrate",
+        "modelc.pipeline.steps_calibrate:calibrate",
+        options=calibration_options(job),
+        inputs=("import", "canonical", *weights_input(job)),
+        reads=(SOURCE, calibration_source(job.recipe)),
+        tools=("onnxruntime",),
+    )
+    chosen = job.recipe.calibration.model_dump(mode="json", include={"observer", "percentile"})
+    scales = Step("scales", f"{_HERE}:choose_scales", options=chosen, inputs=("calibrate",))
+    return calibrate, scales
 
 
 def _kernel_steps(job: Job) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def trial_plan(auto: AutoJob, kinds: Mapping[str, str]) -> Plan:
         recipe = recipe.model_copy(update={"algorithms": (), "algorithm_options": {}})
     job = simulation_job(auto.job.source, recipe, searched=True)
     scheme, verified = job.scheme, FAMILIES[job.target.family].verify_tokens(job)
-    encodings = ("encodings",) if scheme.is_calibrated else ()
+    encodings = ("encodings",) if scheme.is_encoded else ()
     float_logits = Step(
         "float_logits",
         "modelc.pipeline.steps_trial:run_float",
@@ -80,7 +80,7 @@ def trial_plan(auto: AutoJob, kinds: Mapping[str, str]) -> Plan:
         "modelc.pipeline.steps_trial:try_kinds",
         options={
             "kinds": dict(kinds),
-            "activations": "encoded" if scheme.is_calibrated else scheme.activations,
+            "activations": "encoded" if scheme.is_encoded else scheme.activations,
             "verified": verified,
         },
         inputs=("canonical", float_logits.name, *weights_input(job), *encodings),

@@ -89,7 +89,7 @@ class Simulated:
             canonical_graph(self._context("canonical", "weights")),
             self._folders.get("encodings"),
             weights=self._weights() if kinds is None else kinds,
-            activations="encoded" if scheme.is_calibrated else scheme.activations,
+            activations="encoded" if scheme.is_encoded else scheme.activations,
             gguf=self.job.recipe.gguf,
         )
 

@@ -12,6 +12,7 @@ PLAN: Final = "plan.json"
 KERNELS: Final = "kernels"
 KERNEL_FACTS: Final = "kernels.json"
 MEMORY: Final = "memory.json"
+SCALES: Final = "scales.json"
 REQUANTISED: Final = "requantised.json"
 
 
@@ -29,10 +30,14 @@ def lower_for_cuda(context: StepContext) -> None:
 
     length = read_facts(context)["context_length"]
     ranks = context.options["ranks"]
+    scales = context.inputs.get("scales")
+    static = json.loads((scales / SCALES).read_text()) if scales else None
     for rank in range(ranks):
         dump_dir = None if rank else context.out / IR
         graph = canonical_graph(context)
-        plan, weights = lower(graph, context.options, length, rank=rank, dump_dir=dump_dir)
+        plan, weights = lower(
+            graph, context.options, length, rank=rank, static=static, dump_dir=dump_dir
+        )
         write_weights(weights, context.out / weights_name(rank, ranks))
         context.progress((rank + 1) / ranks, "weights")
     save_plan(plan, context.out / PLAN)
@@ -45,6 +50,27 @@ def lower_for_cuda(context: StepContext) -> None:
         context.log(f"codes of {len(changed)} weights are not kept: {REQUANTISED}")
     for operator, modules in plan.operators().items():
         context.log(f"left to torch: {operator} of {', '.join(modules)}")
+
+
+def choose_scales(context: StepContext) -> None:
+    """Choose scales of E4M3 codes by the range of each tensor: scales.json.
+
+    Options: observer, percentile (None: the observer's own).
+    """
+    from modelc.ir.arrays import load_arrays
+    from modelc.ir.packing.kinds import FLOAT_KINDS
+    from modelc.pipeline.steps_calibrate import STATISTICS
+    from modelc.quant.calibrate import choose_ranges
+    from modelc.quant.observers import make_observer
+    from modelc.quant.statistics import from_arrays
+
+    options = context.options
+    kept = {} if options["percentile"] is None else {"kept": options["percentile"]}
+    observer = make_observer(options["observer"], **kept)
+    statistics = from_arrays(load_arrays(context.inputs["calibrate"] / STATISTICS))
+    ranges, highest = choose_ranges(statistics, observer), FLOAT_KINDS["e4m3"].highest
+    scales = {name: one.limit / highest for name, one in ranges.items() if one.limit > 0}
+    (context.out / SCALES).write_text(json.dumps(scales, indent=1, sort_keys=True) + "\n")
 
 
 def compile_kernels(context: StepContext) -> None:

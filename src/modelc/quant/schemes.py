@@ -10,7 +10,9 @@ from modelc.errors import BadInput, nearest
 from modelc.ir.packing.kinds import KINDS, MATRIX_KINDS, Form, TableKind
 from modelc.quant.aliases import ALIASES
 
-Activations = Literal["float", "uint16", "int8_dynamic", "e4m3_dynamic", "e5m2_dynamic"]
+Activations = Literal[
+    "float", "uint16", "int8_dynamic", "e4m3_dynamic", "e5m2_dynamic", "e4m3_static"
+]  # fmt: skip
 KvCache = Literal["float", "uint8", "uint16"]
 
 
@@ -23,8 +25,9 @@ class Scheme:
             of 32; `float` leaves them; the others are kinds of `ir.packing.kinds`.
         activations, kv: `float` means the target's own float type. A cache of uint16 is twice as
             large and no better: HTP's MatMul rounds its second operand, if it varies, to 8 bits.
-            `uint16` has ranges that are calibrated; `..._dynamic` rounds what linear layers
-            multiply by the largest magnitude of each token, `int8_dynamic` of each of its blocks.
+            `uint16` and `e4m3_static` have ranges that are calibrated; `..._dynamic` rounds what
+            linear layers multiply by the largest magnitude of each token, `int8_dynamic` of each
+            of its blocks.
         families: the target families that take the scheme, the first scheme of a family that
             fits the source is its default.
         min_sqnr_db, min_top1, max_perplexity_ratio: default thresholds of verification.
@@ -58,6 +61,11 @@ class Scheme:
     @property
     def is_calibrated(self) -> bool:
         """Whether activations have ranges that are gathered beforehand."""
+        return self.is_encoded or self.activations == "e4m3_static"
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether activations are codes of encodings, one for each tensor."""
         return self.activations == "uint16"
 
 
@@ -179,6 +187,7 @@ SCHEMES: Final[Mapping[str, Scheme]] = {
         _on_cuda("u4f16_b64", "u4_b64", "fp16", _FOUR),
         _on_cuda("u4f16_b128", "u4_b128", "fp16", _FOUR),
         _on_cuda("fp8", "e4m3", "bf16", _FLOATS, activations="e4m3_dynamic"),
+        _on_cuda("fp8_static", "e4m3", "bf16", _FLOATS, activations="e4m3_static"),
         _on_cuda("fp8_channel", "e4m3_channel", "bf16", _FLOATS, activations="e4m3_dynamic"),
         _on_cuda("fp8_block", "e4m3_b128", "bf16", _FLOATS, activations="e4m3_dynamic"),
     )

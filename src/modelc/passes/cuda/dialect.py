@@ -7,7 +7,7 @@ Activations are [tokens, width]: the new tokens of all sequences, one after the 
     AddRmsNorm(x, y, weight) epsilon                    -> sum, norm
     Linear(x, weight, bias?) activation                 weight [outputs, inputs]
     Int4Linear(x, codes, scales, zeros?, bias?) activation, group
-    Fp8Linear(x, codes, scales, bias?) activation, block (0: a scale for each row)
+    Fp8Linear(x, codes, scales, bias?, static_scale?) activation, block (0: a scale for each row)
     Gated(x) activation                                 activation(first half) * second half
     RopeWrite(qkv, query_norm?, key_norm?, cos, sin, positions, slots, key_cache, value_cache)
                                                         heads, kv_heads, rotary, epsilon -> queries

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
 from typing import Any, ClassVar, Final, Literal
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -17,7 +18,7 @@ from modelc.ir.emit import Scope, dims_of, new_value
 from modelc.ir.legality import Stage
 from modelc.ir.packing.kinds import KINDS, Form, IntegerForm
 from modelc.ir.packing.row_matrix import RowMatrix, check_form
-from modelc.ir.provenance import module_of
+from modelc.ir.provenance import canonical_name, module_of
 from modelc.ir.stored import StoredMatrix
 from modelc.passes.base import Pass
 from modelc.passes.cpu.coding import kind_of
@@ -46,10 +47,12 @@ class PackLinears(Pass):
     Attributes:
         act: what the model computes in.
         kinds: module path -> kind of its weights, "" for most; "float" is `act`.
+        static: tensor -> scale of its E4M3 codes, where that is not each token's own.
     """
 
     act: Act
     kinds: Mapping[str, str] = field(default_factory=dict)
+    static: Mapping[str, float] = field(default_factory=dict)
     name: ClassVar[str] = "pack_linears"
     before: ClassVar[Stage] = "cuda"
     after: ClassVar[Stage] = "cuda"
@@ -78,6 +81,10 @@ class PackLinears(Pass):
     def _emit(self, scope: Scope, linear: Linear, form: Form | None, result: ir.Value) -> None:
         operator, weights, sizes = self._weights(scope, linear.weight, form)
         inputs = [linear.x, *weights, linear.bias]
+        scale = self.static.get(canonical_name(linear.x))
+        if operator == "Fp8Linear" and not sizes["block"] and scale is not None:
+            constant = np.array([scale], np.float32)
+            inputs.append(scope.constant(f"{linear.x.name}.static_scale", constant))
         scope.emit_many(operator, inputs, [result], domain=DOMAIN, activation="none", **sizes)
 
     def _pack_experts(self, graph: ir.Graph, node: ir.Node) -> None:

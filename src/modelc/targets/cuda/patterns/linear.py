@@ -41,7 +41,7 @@ def _int4_linear(node: ir.Node, emitter: Emitter) -> None:
 
 def _fp8_linear(node: ir.Node, emitter: Emitter) -> None:
     """For few tokens the weights become numbers again; for many, the tokens become codes too."""
-    x, codes, scales, bias = values_of(node, 4, optional=True)
+    x, codes, scales, bias, static = values_of(node, 5, optional=True)
     block = number(node, "block")
     kernel = "fp8_block_linear" if block else "fp8_linear"
     tensors: Tensors = {
@@ -50,12 +50,14 @@ def _fp8_linear(node: ir.Node, emitter: Emitter) -> None:
         "scales": emitter.read(scales),
     }
     if not emitter.numbers.is_few:
-        codes_of, scales_of = quantised(node, emitter, x, block)
+        codes_of, scales_of = quantised(node, emitter, x, block, static)
         tensors |= {"x": codes_of, "x_scales": scales_of}
     _launch_linear(node, emitter, kernel, tensors, bias)
 
 
-def quantised(node: ir.Node, emitter: Emitter, x: ir.Value, block: int) -> tuple[str, str]:
+def quantised(
+    node: ir.Node, emitter: Emitter, x: ir.Value, block: int, static: ir.Value | None = None
+) -> tuple[str, str]:
     """Return the codes and the scales of activations, made once for all that read them. What
     experts give, [tokens, used, width], has scales for each of its rows.
 
@@ -77,6 +79,7 @@ def quantised(node: ir.Node, emitter: Emitter, x: ir.Value, block: int) -> tuple
         each = (Extent(-(-width // group)),) if block else ()
         emitter.buffer(scales, "fp32", (first, *each))
         names: Tensors = {"x": name, "out": codes, "scales": scales}
+        names["static_scale"] = emitter.read_optional(static)
         # The rows of a token lie side by side, as one row to the kernel.
         emitter.launch(node, "quantise_fp8", names, {"width": rows * width, "group": group})
     return codes, scales
