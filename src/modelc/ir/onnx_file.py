@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import onnx
-import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from modelc.errors import BadInput, Where
-from modelc.ir.serial import is_outside
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 LARGEST_FILE: Final = 1 << 31  # protobuf's own limit
 
@@ -44,6 +45,8 @@ def read_whole(path: Path) -> ir.Model:
     Raises:
         BadInput: as `read_proto`, `check_wiring` and `check_data`, or what it holds is no graph.
     """
+    import onnx_ir as ir
+
     proto = read_proto(path)
     check_wiring(proto, path)
     check_data(proto, path)
@@ -90,6 +93,11 @@ def _is_flat(node: onnx.NodeProto) -> bool:
     flat = onnx.AttributeProto
     inside = (flat.GRAPH, flat.GRAPHS, flat.TENSORS, flat.SPARSE_TENSOR, flat.SPARSE_TENSORS)
     return not any(a.type in inside or is_outside(a.t) for a in node.attribute)
+
+
+def is_outside(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor's bytes lie in a file of their own."""
+    return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
 def check_data(proto: onnx.ModelProto, path: Path) -> None:
@@ -170,7 +178,9 @@ def _check_place(tensor: onnx.TensorProto, entries: dict[str, str], size: int, p
 
 def _bytes(tensor: onnx.TensorProto) -> int:
     """Raises ValueError for a type or sizes that a tensor can't have."""
-    bits = ir.DataType(tensor.data_type).bitwidth
+    from onnx_ir import DataType
+
+    bits = DataType(tensor.data_type).bitwidth
     for size in tensor.dims:
         if size < 0:
             raise ValueError("a negative size")

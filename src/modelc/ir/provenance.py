@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import onnx_ir as ir
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 MODULE = "modelc.module"  # key in a node's metadata_props
 TENSOR = "modelc.tensor"  # key in a value's metadata_props

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from modelc.errors import BadInput, Damaged, ModelcError, Where
 from modelc.ir.coded import STORED_TYPES, CodedMatrix, StoredArray
+from modelc.ir.onnx_file import is_outside
 from modelc.ir.packing.kinds import FloatForm, Form, IntegerForm
 from modelc.ir.stored import BLOCKS, StoredMatrix, tensor_shape
 from modelc.ir.weights import DerivedWeight, StoredWeight
@@ -83,10 +84,6 @@ def to_proto(model: ir.Model, outside: Callable[[ir.TensorProtocol], bool]) -> o
                 name, None, None, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
             )
     return ir.serde.serialize_model(copy)
-
-
-def is_outside(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
 def _entries(source: StoredMatrix, roots: Sequence[Path]) -> dict[str, Any]:

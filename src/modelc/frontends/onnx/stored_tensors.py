@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from modelc.errors import BadInput, Where
-from modelc.ir.serial import is_outside
+from modelc.ir.onnx_file import is_outside
 
 LARGEST: Final = 1 << 31
 """Elements of the largest tensor that is taken for a real one."""
