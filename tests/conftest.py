@@ -1,11 +1,14 @@
 """Makes `support` importable from every test, and gives what several folders of tests need."""
 
+import gc
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -16,6 +19,9 @@ from support import random_models
 from support.commands import Ran, modelc
 from support.write_gguf import write_gguf
 
+if TYPE_CHECKING:
+    from support.schedule import ByFile
+
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -23,6 +29,26 @@ settings.load_profile("patient")
 # Shells start what runs in the background with SIGINT ignored, which children would inherit: no
 # test could interrupt them then.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "ByFile":
+    from support.schedule import ByFile
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from support.schedule import rank
+
+        items.sort(key=lambda item: rank(item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    """What is here by now stays: the collector needn't go through it for every test again."""
+    gc.freeze()
 
 
 @pytest.fixture

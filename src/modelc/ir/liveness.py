@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from modelc.errors import ModelcError, Where
 from modelc.ir.provenance import module_of
+from modelc.ir.sizes import evaluate
 
 # Outputs of these share their first input's memory.
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Identity"})
@@ -70,7 +71,7 @@ def value_bytes(value: ir.Value, sizes: Mapping[str, int], element_bytes: int | 
     """Return the bytes of a value under the given sizes."""
     if value.shape is None or value.dtype is None:
         raise ModelcError(f"{value.name} has no shape", where=Where(module=str(value.name)))
-    dims = value.shape.evaluate(sizes)
+    dims = evaluate(value.shape, sizes)
     if not all(isinstance(dim, int) for dim in dims):
         raise ModelcError(f"the size of {value.name} {dims} is not known")
     width = element_bytes if element_bytes and value.dtype.is_floating_point() else None

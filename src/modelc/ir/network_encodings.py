@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from modelc.errors import Damaged, Where
 from modelc.ir import encodings as table
 from modelc.ir.encodings import Encoding
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 ActivationType = Literal["uint8", "uint16", "int8", "int16", "float"]
 WeightType = Literal["int8", "uint8", "int4", "int16", "float"]
@@ -67,7 +68,7 @@ def key(value: ir.Value, own: str, wanted: str) -> str:
 
 def is_float(value: ir.Value | None) -> bool:
     """Whether a value is a float32 tensor, and so can be quantised."""
-    return value is not None and value.dtype == ir.DataType.FLOAT
+    return value is not None and value.dtype is not None and value.dtype.name == "FLOAT"
 
 
 def save(encodings: NetworkEncodings, path: Path) -> None:

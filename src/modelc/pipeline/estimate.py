@@ -12,10 +12,8 @@ from modelc.decoder.config import with_window
 from modelc.decoder.parameters import count_parameters
 from modelc.frontends import read_model
 from modelc.ir.packing.form_packing import FormPacking
-from modelc.ir.packing.half import HALVES
 from modelc.ir.packing.kinds import KINDS
 from modelc.ir.stored import StoredMatrix, tensor_shape
-from modelc.passes.cpu.coding import form_coding
 from modelc.passes.qaic.repeat_heads import repeat_kv_heads
 from modelc.pipeline.card_job import card_job
 from modelc.pipeline.cuda_plan import lower, plan_options
@@ -255,6 +253,8 @@ _FAMILIES: Final[Mapping[str, Callable[[Job], Estimate]]] = {
 
 def _weight_bytes(job: Job, kinds: Mapping[str, str], name: str, weight: StoredMatrix) -> float:
     """Bytes of one weight as the CPU holds it; vectors stay float."""
+    from modelc.ir.packing.half import HALVES
+
     count, scheme = math.prod(tensor_shape(weight)), job.scheme.weights
     if len(weight.shape) < 2 or scheme == "float":
         return count * 4
@@ -269,6 +269,8 @@ def _weight_bytes(job: Job, kinds: Mapping[str, str], name: str, weight: StoredM
 
 def _coded_bytes(job: Job, kind: str, weight: StoredMatrix) -> float:
     """Bytes of codes as MatMulNBits reads them, or of the floats that they are widened to."""
+    from modelc.passes.cpu.coding import form_coding
+
     count, columns = math.prod(tensor_shape(weight)), weight.shape[-1]
     coding = form_coding(KINDS[kind], columns, job.scheme.activations)
     if not isinstance(coding, FormPacking):

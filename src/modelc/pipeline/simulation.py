@@ -14,7 +14,6 @@ import numpy as np
 from modelc.bundle.tokenizer import Tokenizer, load_tokenizer
 from modelc.frontends import read_model
 from modelc.ir.packing.kinds import KINDS, TABLE_KINDS
-from modelc.passes.simulate import GGML
 from modelc.pipeline.decoder_job import decoder_job
 from modelc.pipeline.events import Events, ignore
 from modelc.pipeline.execute import execute
@@ -126,6 +125,8 @@ class Simulated:
         return _logits(self.model(kinds), sequences)
 
     def _weights(self) -> dict[str, str]:
+        from modelc.passes.simulate import GGML
+
         blocks = self.job.scheme.weights
         return {"": blocks} if blocks in GGML else self.kinds
 

@@ -11,6 +11,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from modelc.errors import BadInput, ModelcError, Where
 from modelc.ir.legality import Stage
 from modelc.ir.provenance import module_of
+from modelc.ir.sizes import evaluate
 from modelc.passes.base import Pass
 from modelc.passes.htp.static import scope_in, shape_constant, sizes_of
 
@@ -57,7 +58,7 @@ class SpecialiseShapes(Pass):
 
 def _specialise(value: ir.Value, sizes: dict[str, int]) -> None:
     assert value.shape is not None, f"{value.name} has no shape"
-    value.shape = value.shape.evaluate(sizes)
+    value.shape = evaluate(value.shape, sizes)
     if not value.shape.is_static():
         raise ModelcError(
             f"{value.name} has a size that is not known: {value.shape}",

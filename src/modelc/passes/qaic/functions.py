@@ -8,9 +8,10 @@ beyond the cache is one that the card neither reads nor writes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import onnx_ir as ir
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 CLOUD: Final = "com.qualcomm.cloud"
 AISW: Final = "com.qti.aisw.onnx"
@@ -176,10 +177,11 @@ def gathers_know_length(opset: int) -> bool:
 def local_function(name: str, opset: int) -> ir.Function:
     """Return one of the card's operators with its body, in the default domain's `opset`."""
     import onnx.parser
+    from onnx_ir import serde
 
     domain, body = (_BODIES if gathers_know_length(opset) else _FIRST_BODIES)[name]
     header = f'<domain: "{domain}", opset_import: ["": {opset}]>\n'
-    function: ir.Function = ir.serde.deserialize_function(onnx.parser.parse_function(header + body))
+    function: ir.Function = serde.deserialize_function(onnx.parser.parse_function(header + body))
     return function
 
 

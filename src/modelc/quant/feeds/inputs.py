@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import ml_dtypes  # noqa: F401  # names its types to NumPy
 import numpy as np
-import onnx_ir as ir
 
 from modelc.errors import BadInput, Where, nearest
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 Feed = dict[str, np.ndarray]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir as ir
 
 from modelc.quant.feeds.inputs import Feed, InputSpec, inputs_of
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 _WORDS = 1000  # ids below this are in most vocabularies
 
