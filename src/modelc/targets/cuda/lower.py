@@ -8,6 +8,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from modelc.ir.emit import dims_of
+from modelc.targets.cuda.choosing import choosing
 from modelc.targets.cuda.dispatch import dispatch
 from modelc.targets.cuda.emitter import Emitter, Numbers
 from modelc.targets.cuda.plan import CacheFacts, Function, LaunchPlan, WeightFacts
@@ -72,7 +73,8 @@ def make_plan(
         numbers = Numbers(kind, most, act, kv, sizes.page, few)
         emitter = Emitter(numbers, weights, variants, same=same)
         dispatch(graph, emitter)
-        return emitter.function(name, graph.outputs[0])
+        (logits,) = graph.outputs
+        return emitter.function(name, logits, choosing(emitter, logits))
 
     chunk = min(sizes.prefill_chunk, sizes.context_length)
     functions = [
