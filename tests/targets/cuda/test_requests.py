@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pytest
 from support.cuda_plans import SIZES, TinyPlan, tiny_plan
 
@@ -51,10 +51,7 @@ def generate(
 
 def sampled(tiny: TinyPlan, prompt: list[int], sampling: Sampling, count: int = 6) -> list[int]:
     """What the sampler of the other targets takes from the float model's logits."""
-    sampler, tokens = Sampler(sampling), list(prompt)
-    for _ in range(count):
-        tokens.append(sampler.choose(tiny.whole.logits(np.array(tokens))[-1], tokens))
-    return tokens[len(prompt) :]
+    return tiny.go_on(prompt, count, Sampler(sampling).choose)
 
 
 def test_more_requests_than_places_give_what_each_gives_alone(
@@ -82,7 +79,7 @@ def test_pages_that_run_out_change_no_token(tiny: TinyPlan) -> None:
         batch.step()
         starts.append(len(batch._running))
     assert starts[0] == 3
-    assert any(later > before for before, later in zip(starts, starts[1:], strict=False))
+    assert any(later > before for before, later in pairwise(starts))
     for prompt, sampling, request in zip(prompts, samplings, requests, strict=True):
         assert request.new == sampled(tiny, prompt, sampling, 12)
 
@@ -103,8 +100,8 @@ def test_the_context_ends_a_request(tiny: TinyPlan, executor: Executor) -> None:
     prompt = [1, 2, 3] * 10
     (request,) = generate(executor, [prompt], [GREEDY], count=100)
     assert request.new == tiny.greedy(prompt, 3)
-    (full,) = generate(executor, [prompt + [5, 5]], [GREEDY], count=100)
-    assert full.new == tiny.greedy(prompt + [5, 5], 1)
+    (full,) = generate(executor, [[*prompt, 5, 5]], [GREEDY], count=100)
+    assert full.new == tiny.greedy([*prompt, 5, 5], 1)
 
 
 def test_what_can_never_run_is_refused(tiny: TinyPlan) -> None:
