@@ -74,6 +74,7 @@ def tiny_plan(
     act: str = "fp32",
     kinds: Mapping[str, str] = {"": "float"},
     opt: int = 3,
+    few: bool = True,
     **config: Any,
 ) -> TinyPlan:
     """Make a plan of random weights; `act` "fp32" is for the reference operators alone."""
@@ -83,7 +84,7 @@ def tiny_plan(
     whole = WholeReference(build_decoder(source, sizes.context_length), threads=1)
     settings = {"act": act, "kinds": dict(kinds), "sums": opt >= 1, "ranks": 1, "rank": 0}
     lowered, _ = run_passes(graph, build_pipeline(f"cuda-{opt}", settings), graph="decoder")
-    plan, weights = make_plan(lowered, sizes, act=act, kv=act, few=opt >= 2)
+    plan, weights = make_plan(lowered, sizes, act=act, kv=act, few=few and opt >= 2)
     save_plan(plan, folder / PLAN)
     write_weights(weights, folder / weights_name(0, 1))
     return TinyPlan(folder, load_plan(folder / PLAN), whole)
