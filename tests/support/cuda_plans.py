@@ -67,7 +67,7 @@ class TinyPlan:
         return logits
 
 
-def tiny_plan(
+def written_plan(
     folder: Path,
     *,
     sizes: Sizes = SIZES,
@@ -77,7 +77,8 @@ def tiny_plan(
     few: bool = True,
     **config: Any,
 ) -> TinyPlan:
-    """Make a plan of random weights; `act` "fp32" is for the reference operators alone."""
+    """Make a plan of random weights, and write both; `act` "fp32" is for the reference operators
+    alone."""
     source = tiny_source(tiny_config(**config), folder / "weights.bin")
     write_source(source)
     graph = build_decoder(source, sizes.context_length)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from cuda.bindings import driver as real
 from support.cuda_driver_double import GpuDouble, write_described
-from support.cuda_plans import TinyPlan, tiny_plan
+from support.cuda_plans import TinyPlan, written_plan
 
 from modelc.errors import Damaged, Missing, ModelcError, ToolFailed
 from modelc.targets.cuda.aot import compile_variants
@@ -38,7 +38,7 @@ TOKENS = [3, 1, 4, 1, 5, 9, 2]
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyPlan:
     folder = tmp_path_factory.mktemp("plan")
     sizes = Sizes(context_length=16, max_batch=2, prefill_chunk=8, page=16)
-    made = tiny_plan(
+    made = written_plan(
         folder, sizes=sizes, act="fp16", few=False, layers=1, head_dim=16, heads=2, kv_heads=1
     )
     write_described(made.plan, folder / "kernels")

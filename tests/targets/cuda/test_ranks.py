@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.cuda_plans import tiny_plan
+from support.cuda_plans import written_plan
 
 from modelc.targets.cuda import ranks
 from modelc.targets.cuda.executor import Choice, Piece
@@ -17,7 +17,7 @@ from modelc.targets.cuda.ranks import Ranks
 def test_followers_run_the_same_function_in_the_same_mode(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny = tiny_plan(tmp_path_factory.mktemp("plan"), layers=1)
+    tiny = written_plan(tmp_path_factory.mktemp("plan"), layers=1)
     sent: deque[torch.Tensor] = deque()
     first = replace(tiny.executor(), ranks=Ranks(0, 2))
     second = tiny.executor()

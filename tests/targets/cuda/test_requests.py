@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from support.cuda_plans import SIZES, TinyPlan, tiny_plan
+from support.cuda_plans import SIZES, TinyPlan, written_plan
 
 from modelc.errors import BadInput
 from modelc.targets.cuda.estimate import memory_of
@@ -24,7 +24,7 @@ GREEDY = Sampling()
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyPlan:
-    return tiny_plan(tmp_path_factory.mktemp("plan"))
+    return written_plan(tmp_path_factory.mktemp("plan"))
 
 
 @pytest.fixture
