@@ -82,7 +82,7 @@ def test_a_damaged_bundle(bundle: Path, tmp_path: Path, call: Callable[..., Ran]
     path = copy / "plan.json"
     path.write_bytes(path.read_bytes()[:-100])
     ran = call("run", copy, "--prompt", "a")
-    assert ran.code == 2 and "plan.json" in ran.stderr
+    assert ran.code == 1 and "plan.json" in ran.stderr and "hint:" in ran.stderr
 
 
 def test_an_estimate_says_what_fits(llama_folder: Path, call: Callable[..., Ran]) -> None:
@@ -97,7 +97,6 @@ def test_an_estimate_says_what_fits(llama_folder: Path, call: Callable[..., Ran]
         (("--target", "cuda:sm70"), "no kernels are made for cuda:sm70"),
         (("--target", "cuda:sm80", "--quant", "fp8"), "sm80 has no FP8"),
         (("--target", "cuda:sm90", "--quant", "w8a16"), "do not take the scheme"),
-        (("--target", "cuda:sm90", "--opt", "7"), "opt"),
         (("--target", "cuda:sm90", "--tensor-parallel", "3"), "can't be shared by 3"),
         (("--target", "cuda:sm90", "--override", "lm_head=w2_b32"), "no kinds of weights"),
         (("--target", "cpu", "--page", "16"), "no use for the option cuda.page"),

@@ -21,11 +21,12 @@ from modelc.pipeline.steps import IR
 from modelc.pipeline.steps_cuda import KERNEL_FACTS, KERNELS, MEMORY, PLAN
 from modelc.pipeline.store import Entry
 from modelc.targets.cuda.aot import check_triton
-from modelc.targets.cuda.memory_sizes import INPUT_SIZES
+from modelc.targets.cuda.inputs import INPUTS
 from modelc.targets.cuda.plan import Function, LaunchPlan, load_plan
 
 _HERE: Final = "modelc.pipeline.steps_cuda"
 _TOKENS: Final = 256
+_TYPES: Final = {"i32": "int32", "fp32": "float32"}
 
 
 def _steps(job: Job) -> tuple[Step, ...]:
@@ -108,10 +109,13 @@ def _contents(job: Job, entries: Mapping[str, Entry]) -> Contents:
 
 def _graph(plan: LaunchPlan, function: Function) -> Graph:
     inputs = tuple(
-        Tensor(name, "int32", (symbol, "max_pages") if name == "block_tables" else (symbol,))
-        for name, symbol in INPUT_SIZES.items()
+        Tensor(name, _TYPES[one.type], tuple(dim.symbol for dim in one.dims))
+        for name, one in INPUTS.items()
     )
-    outputs = (Tensor("logits", "float32", ("rows", plan.vocabulary)),)
+    outputs = (
+        Tensor("logits", "float32", ("rows", plan.vocabulary)),
+        Tensor("chosen", "int32", ("sequences",)),
+    )
     return Graph(function.name, PLAN, inputs, outputs)
 
 

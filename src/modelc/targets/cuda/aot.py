@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from modelc.errors import BadInput, Missing, Where
+from modelc.errors import BadInput, Missing, ToolFailed, Where
 from modelc.process import run_worker
 from modelc.targets.cuda.gpus import ARCHES as ARCHES
+from modelc.targets.cuda.gpus import SHARED_BYTES
 from modelc.targets.cuda.variant import Variant
 
 _SECONDS: Final = 120.0  # of one kernel, at most
@@ -53,7 +54,8 @@ def compile_variants(
     Raises:
         BadInput: a kernel needs a later architecture.
         Missing: Triton isn't installed.
-        ToolFailed: the compiler failed; its words are in the message.
+        ToolFailed: the compiler failed, its words are in the message; or a kernel takes more
+            shared memory than there is.
     """
     check_triton()
     for variant in variants:
@@ -86,7 +88,15 @@ def _compile(
             timeout_s=_SECONDS * max(len(variants), 1),
             where=Where(step="kernels", graph=f"sm{arch}"),
         )
-    return {key: Cubin(folder / f"{key}.cubin", **facts) for key, facts in reply["facts"].items()}
+    cubins = {key: Cubin(folder / f"{key}.cubin", **facts) for key, facts in reply["facts"].items()}
+    for key, cubin in cubins.items():
+        if cubin.shared > SHARED_BYTES[arch]:
+            raise ToolFailed(
+                f"{key} takes {cubin.shared} bytes of shared memory; a block of sm{arch} has "
+                f"{SHARED_BYTES[arch]}",
+                where=Where(step="kernels", graph=f"sm{arch}"),
+            )
+    return cubins
 
 
 def check_triton() -> None:

@@ -11,19 +11,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from modelc.errors import Missing, ToolFailed, Where
+from modelc.errors import Damaged, Missing, ToolFailed, Where
 from modelc.targets.cuda.engine import Bound, Sizes, run_call
 from modelc.targets.cuda.estimate import SPARE
-from modelc.targets.cuda.gpus import SHARED_BYTES
+from modelc.targets.cuda.kernel import power_of_two
 from modelc.targets.cuda.kernels_file import FILE, Launch, load_kernels
 from modelc.targets.cuda.memory import Memory
-from modelc.targets.cuda.plan import Call, Function, LaunchPlan
+from modelc.targets.cuda.memory_sizes import input_bytes
+from modelc.targets.cuda.plan import Call, Function, LaunchPlan, Mode
 
 if TYPE_CHECKING:
     import torch
 
 _WARM_UP: Final = 2  # runs of a function before it is captured
 _OLD_SHARED: Final = 48 << 10  # bytes of shared memory that a kernel has without asking
+_MOST_BLOCKS: Final = (2**31 - 1, 65535, 65535)  # along the sides of a grid
+_ALIGNMENT: Final = 16  # bytes; kernels were compiled for tensors that lie so
+_LEAST_SCRATCH: Final = 1 << 20
 
 
 def open_gpu(kernels: Path, index: int = 0) -> GpuEngine:
@@ -34,7 +38,9 @@ def open_gpu(kernels: Path, index: int = 0) -> GpuEngine:
         index: torch's number of the GPU.
 
     Raises:
+        Damaged: the kernels are not what they say.
         Missing: the bundle has no kernels for it, or cuda-bindings is not installed.
+        ToolFailed: the driver doesn't take a kernel.
     """
     import torch
 
@@ -48,43 +54,59 @@ def open_gpu(kernels: Path, index: int = 0) -> GpuEngine:
     torch.cuda.set_device(index)
     torch.empty(1, device=f"cuda:{index}")  # makes the context that the driver's calls go to
     major, minor = torch.cuda.get_device_capability(index)
-    folder, arch = _folder_for(kernels, 10 * major + minor)
+    folder = _folder_for(kernels, 10 * major + minor)
     launches = load_kernels(folder / FILE)
-    functions = {key: _load(driver, folder, launch, arch) for key, launch in launches.items()}
+    most = _shared_memory(driver)
+    functions = {key: _load(driver, folder, launch, most) for key, launch in launches.items()}
     return GpuEngine(
         f"cuda:{index}", torch.cuda.get_device_name(index), driver, launches, functions
     )
 
 
-def _folder_for(kernels: Path, arch: int) -> tuple[Path, int]:
-    """Cubins run on their own architecture and on later ones of the same generation."""
+def _folder_for(kernels: Path, arch: int) -> Path:
+    """Cubins run on their own architecture and on later ones of the same generation; from sm90 on,
+    where Triton uses what only that one architecture has (sm_90a), on their own alone."""
     have = {
         int(path.name.removeprefix("sm")): path
         for path in kernels.glob("sm*")
         if path.name.removeprefix("sm").isdecimal()
     }
-    fitting = [one for one in have if one <= arch and one // 10 == arch // 10]
+    fitting = [one for one in have if one == arch or (one < arch < 90 and one // 10 == arch // 10)]
     if not fitting:
-        known = ", ".join(f"sm{one}" for one in sorted(have))
+        known = ", ".join(f"sm{one}" for one in sorted(have)) or "none"
         raise Missing(
             f"the bundle has no kernels for this GPU (sm{arch}); it has them for {known}",
             hint=f"compile it with --target cuda:sm{arch}",
         )
-    return have[max(fitting)], max(fitting)
+    return have[max(fitting)]
 
 
-def _load(driver: Any, folder: Path, launch: Launch, arch: int) -> Any:
-    image = (folder / launch.cubin).read_bytes()
+def _load(driver: Any, folder: Path, launch: Launch, most_shared: int) -> Any:
+    if launch.shared > most_shared:
+        raise Missing(
+            f"{launch.cubin} takes {launch.shared} bytes of shared memory, and a block of this GPU "
+            f"has {most_shared}",
+            hint="compile the model for this GPU",
+        )
+    try:
+        image = (folder / launch.cubin).read_bytes()
+    except OSError as error:
+        raise Damaged(f"no kernel: {error}", where=Where(path=str(folder))) from error
     module = _checked(driver, driver.cuModuleLoadData(image), launch.cubin)
     function = _checked(
         driver, driver.cuModuleGetFunction(module, launch.entry.encode()), launch.cubin
     )
-    if launch.shared > SHARED_BYTES[arch]:
-        raise ToolFailed(f"{launch.cubin} wants {launch.shared} bytes of shared memory")
     if launch.shared > _OLD_SHARED:
         most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         _checked(driver, driver.cuFuncSetAttribute(function, most, launch.shared), launch.cubin)
     return function
+
+
+def _shared_memory(driver: Any) -> int:
+    """Return the bytes that a block of the current device can have."""
+    device = _checked(driver, driver.cuCtxGetDevice(), "the GPU")
+    most = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+    return int(_checked(driver, driver.cuDeviceGetAttribute(most, device), "the GPU"))
 
 
 def _checked(driver: Any, answer: tuple[Any, ...], what: str) -> Any:
@@ -95,9 +117,9 @@ def _checked(driver: Any, answer: tuple[Any, ...], what: str) -> Any:
     """
     status, *values = answer
     if int(status) != 0:
-        _, name = driver.cuGetErrorName(status)
-        text = name.decode() if isinstance(name, bytes) else str(name)
-        raise ToolFailed(f"the CUDA driver answered {text}", where=Where(path=what))
+        texts = (driver.cuGetErrorName(status)[1], driver.cuGetErrorString(status)[1])
+        words = ": ".join(text.decode() for text in texts if text) or f"error {int(status)}"
+        raise ToolFailed(f"the CUDA driver answered {words}", where=Where(path=what))
     return values[0] if len(values) == 1 else None
 
 
@@ -107,6 +129,7 @@ class _Prepared:
 
     function: Any
     launch: Launch
+    call: Call
     pointers: tuple[int, ...]
 
 
@@ -130,7 +153,8 @@ class GpuEngine:
         import torch
 
         free, total = torch.cuda.mem_get_info(self.device)
-        room = free - plan.weight_bytes - plan.arena - int(SPARE * total)
+        taken = plan.weight_bytes + plan.arena + input_bytes(plan)
+        room = free - taken - int(SPARE * total)
         fit = room // (plan.cache.layers * plan.cache.page_size)
         if fit < 1:
             raise Missing(
@@ -139,9 +163,13 @@ class GpuEngine:
             )
         return int(min(full, fit))
 
-    def bind(self, plan: LaunchPlan, function: Function, memory: Memory) -> Bound:
-        """Return what runs a function; decoding is captured for each batch after two runs."""
-        steps = [self._step(call, function, memory) for call in function.calls]
+    def bind(self, plan: LaunchPlan, function: Function, memory: Memory, mode: Mode) -> Bound:
+        """Return what runs a function; decoding is captured for each batch after two runs.
+
+        Raises:
+            Damaged: the kernels aren't the plan's.
+        """
+        steps = [self._step(plan, call, function, memory) for call in function.calls_for(mode)]
 
         def plain(sizes: Sizes) -> None:
             for step in steps:
@@ -149,7 +177,9 @@ class GpuEngine:
 
         return _Captured(plain) if function.kind == "decode" else plain
 
-    def _step(self, call: Call, function: Function, memory: Memory) -> Callable[[Sizes], None]:
+    def _step(
+        self, plan: LaunchPlan, call: Call, function: Function, memory: Memory
+    ) -> Callable[[Sizes], None]:
         if call.operator:
 
             def operator(sizes: Sizes) -> None:
@@ -159,18 +189,31 @@ class GpuEngine:
                 )
 
             return operator
-        launch = self.launches[call.kernel]
-        pointers = tuple(_address(memory, function, call.tensors[name]) for name in launch.tensors)
-        prepared = _Prepared(self.functions[call.kernel], launch, pointers)
+        launch, row = self.launches.get(call.kernel), plan.variants[call.kernel].row
+        given = tuple(tensor.name for tensor in row.tensors if tensor.name in call.tensors)
+        if launch is None or launch.tensors != given or launch.sizes != row.sizes:
+            raise Damaged(
+                f"the kernels have no {call.kernel} that takes what the plan gives",
+                hint="compile the model again",
+            )
+        pointers = tuple(memory.address(function, call.tensors[name]) for name in given)
+        assert not any(pointer % _ALIGNMENT for pointer in pointers), call
+        prepared = _Prepared(self.functions[call.kernel], launch, call, pointers)
         return lambda sizes: self._launch(prepared, sizes)
 
     def _launch(self, prepared: _Prepared, sizes: Sizes) -> None:
         import torch
 
-        launch = prepared.launch
+        launch, sizes = prepared.launch, prepared.call.sizes(sizes)
         grid = [side.of(sizes) for side in launch.grid]
         if not all(grid):
             return
+        if any(side > most for side, most in zip(grid, _MOST_BLOCKS, strict=True)):
+            raise ToolFailed(
+                f"{launch.cubin} would be launched on {grid} blocks, and CUDA takes up to "
+                f"{list(_MOST_BLOCKS)}",
+                hint="compile the model with smaller calls",
+            )
         scratch = self._scratch(launch.scratch * grid[0] * grid[1] * grid[2])
         values = [ctypes.c_uint64(pointer) for pointer in prepared.pointers]
         numbers = [ctypes.c_int32(sizes[name]) for name in launch.sizes]
@@ -179,7 +222,8 @@ class GpuEngine:
         packed = (ctypes.c_void_p * len(arguments))(
             *(ctypes.addressof(argument) for argument in arguments)
         )
-        stream = torch.cuda.current_stream().cuda_stream
+        # Looked up for each launch: while a graph is captured, it is another one.
+        stream = torch.cuda.current_stream(self.device).cuda_stream
         answer = self.driver.cuLaunchKernel(
             prepared.function, *grid, 32 * launch.warps, 1, 1, launch.shared, stream,
             ctypes.addressof(packed), 0,
@@ -191,19 +235,11 @@ class GpuEngine:
 
         if not size:
             return 0
+        # Captured graphs keep their addresses, so none is freed; few sizes, so there are few.
+        size = max(power_of_two(size), _LEAST_SCRATCH)
         if size not in self.scratch:
             self.scratch[size] = torch.empty(size, dtype=torch.uint8, device=self.device)
         return int(self.scratch[size].data_ptr())
-
-
-def _address(memory: Memory, function: Function, name: str) -> int:
-    """Where a tensor begins: the same in every call."""
-    if name in function.buffers:
-        return int(memory.arena.data_ptr()) + function.buffers[name].offset
-    for tensors in (memory.weights, memory.caches, memory.inputs):
-        if name in tensors:
-            return int(tensors[name].data_ptr())
-    raise KeyError(name)
 
 
 class _Captured:
@@ -226,7 +262,6 @@ class _Captured:
             self._plain(sizes)
             return
         graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize()
         with torch.cuda.graph(graph):
             self._plain(sizes)
         self._graphs[batch] = graph

@@ -11,10 +11,11 @@ import onnx_ir as ir
 from modelc.errors import ModelcError, Where
 from modelc.ir.emit import dims_of
 from modelc.ir.provenance import module_of
+from modelc.targets.cuda.inputs import INPUT_TYPES
 from modelc.targets.cuda.kernel import Constants, Extent
 from modelc.targets.cuda.kernel_table import KERNELS
 from modelc.targets.cuda.memory_plan import Lifetime, place
-from modelc.targets.cuda.plan import INPUTS, Buffer, Call, Function
+from modelc.targets.cuda.plan import Buffer, Call, Function
 from modelc.targets.cuda.variant import Variant
 from modelc.targets.cuda.weights_file import NAMES
 
@@ -43,6 +44,15 @@ class Numbers:
         return self.few and self.most["tokens"] <= 16
 
 
+@dataclass(frozen=True)
+class Choosing:
+    """The calls behind a function's that choose tokens, and the buffer that these lie in."""
+
+    greedy: tuple[Call, ...]
+    sampled: tuple[Call, ...]
+    chosen: str
+
+
 @dataclass
 class Emitter:
     """A function in the making; `weights` and `variants` are shared by all of a plan."""
@@ -63,6 +73,20 @@ class Emitter:
         constants: Constants,
     ) -> None:
         """Add a launch; `tensors` are names of buffers, weights and inputs by parameter."""
+        call = self.call(module_of(node), kernel, tensors, constants)
+        first = next((value for value in node.inputs if value is not None), None)
+        if first is not None and dims_of(first)[0] == "rows":
+            call = replace(call, counts="rows")
+        self.calls.append(call)
+
+    def call(
+        self,
+        module: str,
+        kernel: str,
+        tensors: Mapping[str, str | None],
+        constants: Constants,
+    ) -> Call:
+        """Return a launch, which is not yet one of the function's."""
         row = KERNELS[kernel]
         given = {
             tensor.name: name
@@ -75,12 +99,12 @@ class Emitter:
             raise ModelcError(
                 f"{kernel} is launched wrongly: without {missing}, with {wrong}, constants "
                 f"{sorted(constants)} for {sorted(row.constants)}",
-                where=Where(module=module_of(node)),
+                where=Where(module=module),
             )
         types = {parameter: self.type_of(name) for parameter, name in given.items()}
         variant = Variant(kernel, types, dict(constants))
         self.variants[variant.key] = variant
-        self.calls.append(Call(module_of(node), kernel=variant.key, tensors=given))
+        return Call(module, kernel=variant.key, tensors=given)
 
     def operator(self, node: ir.Node, name: str, attributes: Constants) -> None:
         """Add an operator of torch that makes the node's result of its inputs."""
@@ -133,30 +157,33 @@ class Emitter:
             return self.buffers[name].type
         if name in self.weights:
             return NAMES[self.weights[name].dtype][0]
-        if name in INPUTS:
-            return "i32"
+        if name in INPUT_TYPES:
+            return INPUT_TYPES[name]
         return self.numbers.kv  # a cache
 
-    def function(self, name: str, result: ir.Value) -> Function:
+    def function(self, name: str, result: ir.Value, choosing: Choosing) -> Function:
         """Return the function, its buffers in their places."""
         found = self.read(result)
-        most, lives = self.numbers.most, self._lifetimes(found)
+        most, lives = self.numbers.most, self._lifetimes(found, choosing)
         offsets, arena = place(lives)
         buffers = {key: replace(self.buffers[key], offset=offsets[key]) for key in lives}
         return Function(
-            name, self.numbers.kind, dict(most), buffers, tuple(self.calls), arena, found
-        )
+            name, self.numbers.kind, dict(most), buffers, tuple(self.calls), arena, found,
+            choosing.greedy, choosing.sampled, choosing.chosen,
+        )  # fmt: skip
 
-    def _lifetimes(self, result: str) -> dict[str, Lifetime]:
-        """A buffer lives from the first call that names it to the last; the result to the end."""
+    def _lifetimes(self, result: str, choosing: Choosing) -> dict[str, Lifetime]:
+        """A buffer lives from the first call that names it to the last; results to the end."""
         first: dict[str, int] = {}
         last: dict[str, int] = {}
-        for index, call in enumerate(self.calls):
-            for name in call.tensors.values():
-                if name in self.buffers:
-                    first.setdefault(name, index)
-                    last[name] = index
-        last[result] = len(self.calls)
+        for more in (choosing.greedy, choosing.sampled):
+            for index, call in enumerate((*self.calls, *more)):
+                for name in call.tensors.values():
+                    if name in self.buffers:
+                        first[name] = min(index, first.get(name, index))
+                        last[name] = max(index, last.get(name, index))
+        for name in (result, choosing.chosen):
+            last[name] = len(self.calls) + max(len(choosing.greedy), len(choosing.sampled))
         most = self.numbers.most
         return {
             name: Lifetime(self.buffers[name].size(most), first[name], last[name]) for name in first

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from modelc.targets.cuda.interpret import interpret
 from modelc.targets.cuda.kernel_table import KERNELS
 from modelc.targets.cuda.memory import Memory
-from modelc.targets.cuda.plan import Call, Function, LaunchPlan
+from modelc.targets.cuda.plan import Call, Function, LaunchPlan, Mode
 from modelc.targets.cuda.torch_operators import run_operator
 from modelc.targets.cuda.variant import Variant
 
@@ -27,8 +27,8 @@ class Engine(Protocol):
     name: str
     device: str
 
-    def bind(self, plan: LaunchPlan, function: Function, memory: Memory) -> Bound:
-        """Return what runs a function on these tensors."""
+    def bind(self, plan: LaunchPlan, function: Function, memory: Memory, mode: Mode) -> Bound:
+        """Return what runs a function on these tensors, up to logits or chosen tokens."""
 
     def pages(self, plan: LaunchPlan, full: int) -> int:
         """Return how many pages the cache is to have, `full` being enough for all sequences."""
@@ -43,9 +43,9 @@ class CpuEngine:
         self.name = name
         self._run = run
 
-    def bind(self, plan: LaunchPlan, function: Function, memory: Memory) -> Bound:
+    def bind(self, plan: LaunchPlan, function: Function, memory: Memory, mode: Mode) -> Bound:
         def bound(sizes: Sizes) -> None:
-            for call in function.calls:
+            for call in function.calls_for(mode):
                 tensors = {
                     parameter: memory.tensor(function, name, sizes)
                     for parameter, name in call.tensors.items()
@@ -53,7 +53,7 @@ class CpuEngine:
                 if call.operator:
                     run_call(call, tensors)
                 else:
-                    self._run(plan.variants[call.kernel], tensors, sizes)
+                    self._run(plan.variants[call.kernel], tensors, call.sizes(sizes))
 
         return bound
 

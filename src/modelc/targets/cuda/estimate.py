@@ -25,8 +25,8 @@ class MemoryUse:
         cache: the KV cache of all sequences at their longest.
         cache_per_token: of one position in all layers.
         activations: the arena of the largest function, attention's workspace in it.
-        inputs: token ids, block tables and the like.
-        functions: the arena and the number of launches of each function.
+        inputs: token ids, block tables, options of sampling and the like.
+        functions: the arena of each function and its launches up to the logits.
     """
 
     parameters: int

@@ -10,7 +10,7 @@ from typing import Final
 
 from modelc.errors import Damaged, Where
 from modelc.targets.cuda.aot import Cubin
-from modelc.targets.cuda.kernel import Extent
+from modelc.targets.cuda.kernel import SYMBOLS, Extent
 from modelc.targets.cuda.variant import Variant
 
 FILE: Final = "kernels.json"
@@ -23,7 +23,7 @@ class Launch:
     Attributes:
         cubin: name of its file.
         grid: its sides, by the sizes of a call.
-        parameters: tensors that it is given and sizes that it takes, in order.
+        tensors, sizes: that it takes, in order.
         shared: bytes of dynamic shared memory.
         scratch: bytes of global scratch for each block.
     """
@@ -63,10 +63,24 @@ def load_kernels(path: Path) -> dict[str, Launch]:
         kernels = TypeAdapter(dict[str, Launch]).validate_python(document["kernels"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"no kernels: {error}", where=Where(path=str(path))) from error
-    for launch in kernels.values():
-        if Path(launch.cubin).name != launch.cubin or not 0 < launch.warps <= 32:
-            raise Damaged(f"a kernel of {launch.cubin!r}", where=Where(path=str(path)))
+    for key, launch in kernels.items():
+        if problem := _problem(launch):
+            raise Damaged(f"{problem} of kernel {key}", where=Where(path=str(path)))
     return kernels
+
+
+def _problem(launch: Launch) -> str:
+    """Say what no kernel has: the file may come from anyone."""
+    if Path(launch.cubin).name != launch.cubin:
+        return f"the file {launch.cubin!r}"
+    if not 0 < launch.warps <= 32 or min(launch.shared, launch.scratch) < 0:
+        return "warps or memory"
+    if not set(launch.sizes) <= set(SYMBOLS):
+        return "sizes"
+    for side in launch.grid:
+        if side.symbol not in ("", *SYMBOLS) or side.times < 0 or side.per < 1:
+            return "the grid"
+    return ""
 
 
 def _launch(variant: Variant, cubin: Cubin) -> Launch:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import onnx_ir as ir
 
 from modelc.ir.emit import dims_of
+from modelc.targets.cuda.choosing import choosing
 from modelc.targets.cuda.dispatch import dispatch
 from modelc.targets.cuda.emitter import Emitter, Numbers
 from modelc.targets.cuda.plan import CacheFacts, Function, LaunchPlan, WeightFacts
 from modelc.targets.cuda.variant import Variant
 from modelc.targets.cuda.weights_file import NAMES
 
-_FEW = (1, 4, 16)
+_FEW: Final = (1, 4, 16)
+_ROWS: Final = 256  # logits of a prefill, if the batch wants no more
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,14 @@ def make_plan(
         numbers = Numbers(kind, most, act, kv, sizes.page, few)
         emitter = Emitter(numbers, weights, variants, same=same)
         dispatch(graph, emitter)
-        return emitter.function(name, graph.outputs[0])
+        (logits,) = graph.outputs
+        return emitter.function(name, logits, choosing(emitter, logits))
 
     chunk = min(sizes.prefill_chunk, sizes.context_length)
+    rows = min(chunk, max(_ROWS, sizes.max_batch))
     functions = [
         *(function(f"decode.{size}", "decode", size, size, size) for size in sizes.batches),
-        function(f"prefill.{chunk}", "prefill", chunk, sizes.max_batch, min(chunk, 256)),
+        function(f"prefill.{chunk}", "prefill", chunk, sizes.max_batch, rows),
     ]
     facts = {
         name: WeightFacts(NAMES[one.dtype][0], tuple(int(side) for side in one.shape.numpy()))

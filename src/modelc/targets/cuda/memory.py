@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from modelc.errors import Damaged, Where
-from modelc.targets.cuda.memory_sizes import INPUT_SIZES, aligned, input_bytes, input_sides
+from modelc.targets.cuda.inputs import INPUTS, SEEN
+from modelc.targets.cuda.memory_sizes import seen_sides
 from modelc.targets.cuda.plan import Buffer, Function, LaunchPlan
+from modelc.targets.cuda.seen import Seen
+from modelc.targets.cuda.staging import Staging, make_staging
+from modelc.targets.cuda.torch_types import torch_type
 
 if TYPE_CHECKING:
     import torch
-
-TORCH_TYPES: Final[Mapping[str, str]] = {
-    "bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "i32": "int32", "u8": "uint8",
-    "e4m3": "float8_e4m3fn",
-}  # fmt: skip
-"""Element types of a plan, as torch calls them."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +25,15 @@ class Memory:
 
     Attributes:
         caches: key_cache.N and value_cache.N [pages, heads, page, head_dim].
-        inputs: for the greatest call; a call uses their beginnings. They lie in `staged`.
-        staged, host: all inputs on the device, and the same on the host: one copy fills all.
-        filled: the parts of `host`, by input.
+        staging: the inputs.
+        seen: which tokens each sequence has.
         pages: of the cache, for all sequences together.
     """
 
     weights: Mapping[str, torch.Tensor]
     caches: Mapping[str, torch.Tensor]
-    inputs: Mapping[str, torch.Tensor]
-    staged: torch.Tensor
-    host: torch.Tensor
-    filled: Mapping[str, np.ndarray]
+    staging: Staging
+    seen: Seen
     arena: torch.Tensor
     pages: int
 
@@ -52,9 +44,14 @@ class Memory:
         for tensors in (self.weights, self.caches):
             if name in tensors:
                 return tensors[name]
-        whole, symbol = self.inputs[name], INPUT_SIZES[name]
-        plus = 1 if name == "starts" else 0
-        return whole[: sizes[symbol] + plus]
+        if name == SEEN:
+            return self.seen.rows[: sizes["sequences"]]
+        return self.staging.inputs[name][: INPUTS[name].dims[0].of(sizes)]
+
+    def address(self, function: Function, name: str) -> int:
+        """Return where a tensor begins: the same in every call."""
+        most: Mapping[str, int] = function.most
+        return int(self.tensor(function, name, most).data_ptr())
 
     def _view(self, buffer: Buffer, sizes: Mapping[str, int]) -> torch.Tensor:
         dims = [dim.of(sizes) for dim in buffer.dims]
@@ -64,16 +61,9 @@ class Memory:
     @property
     def nbytes(self) -> int:
         """Of all tensors."""
-        every = (*self.weights.values(), *self.caches.values(), self.staged, self.arena)
+        inputs = (self.staging.device, self.seen.rows)
+        every = (*self.weights.values(), *self.caches.values(), *inputs, self.arena)
         return sum(tensor.nbytes for tensor in every)
-
-
-def torch_type(name: str) -> torch.dtype:
-    """Return torch's type of a plan's element type."""
-    import torch
-
-    found: torch.dtype = getattr(torch, TORCH_TYPES[name])
-    return found
 
 
 def allocate(plan: LaunchPlan, weights_file: Path, device: str, pages: int) -> Memory:
@@ -88,9 +78,6 @@ def allocate(plan: LaunchPlan, weights_file: Path, device: str, pages: int) -> M
     """
     import torch
 
-    sides = input_sides(plan)
-    staged = torch.zeros(input_bytes(plan) // 4, dtype=torch.int32, device=device)
-    host = torch.zeros(staged.shape, dtype=torch.int32, pin_memory=device != "cpu")
     facts = plan.cache
     side = (pages, facts.heads, facts.page, facts.head_dim)
     cache_type = torch_type(facts.type)
@@ -101,23 +88,11 @@ def allocate(plan: LaunchPlan, weights_file: Path, device: str, pages: int) -> M
             for layer in range(facts.layers)
             for which in ("key", "value")
         },
-        inputs=_views(staged, sides),
-        staged=staged,
-        host=host,
-        filled={name: view.numpy() for name, view in _views(host, sides).items()},
+        staging=make_staging(plan, device),
+        seen=Seen(torch.zeros(seen_sides(plan), dtype=torch.uint8, device=device)),
         arena=torch.zeros(plan.arena, dtype=torch.uint8, device=device),
         pages=pages,
     )
-
-
-def _views(block: torch.Tensor, sides: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """Return the inputs' places in one block, each aligned as kernels expect."""
-    views, first = {}, 0
-    for name, dims in sides.items():
-        count = math.prod(dims)
-        views[name] = block[first : first + count].view(dims)
-        first += aligned(count)
-    return views
 
 
 def load_weights(plan: LaunchPlan, path: Path, device: str) -> dict[str, torch.Tensor]:

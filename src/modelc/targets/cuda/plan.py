@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from modelc.errors import Damaged, Where
-from modelc.targets.cuda.kernel import Constant, Extent
+from modelc.targets.cuda.inputs import INPUT_TYPES
+from modelc.targets.cuda.kernel import SYMBOLS, Constant, Extent
 from modelc.targets.cuda.torch_operators import COLLECTIVES
 from modelc.targets.cuda.variant import Variant
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 PLAN: Final = "plan.json"
 _WEIGHTS: Final = "weights.safetensors"
 
 ALIGNMENT: Final = 256  # bytes; what CUDA's own allocator gives
 ELEMENT_BYTES: Final[Mapping[str, int]] = {
-    "bf16": 2, "fp16": 2, "fp32": 4, "i32": 4, "u8": 1, "e4m3": 1,
+    "bf16": 2, "fp16": 2, "fp32": 4, "i32": 4, "i64": 8, "u8": 1, "e4m3": 1,
 }  # fmt: skip
 
 
@@ -58,6 +59,7 @@ class Call:
         operator: its name in `torch_operators.OPERATORS`; "" for a kernel.
         tensors: parameter -> buffer, weight or input. An operator's are "0", "1", ... and "out".
         attributes: of the operator.
+        counts: the symbol that a kernel's `tokens` stands for: `rows` behind `select_rows`.
     """
 
     module: str
@@ -65,6 +67,17 @@ class Call:
     operator: str = ""
     tensors: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Constant] = field(default_factory=dict)
+    counts: Literal["tokens", "rows"] = "tokens"
+
+    def sizes(self, sizes: Mapping[str, int]) -> Mapping[str, int]:
+        """Return a call's sizes as its kernel understands them."""
+        return {**sizes, "tokens": sizes[self.counts]}
+
+
+Mode = Literal["logits", "greedy", "sampled"]
+MODES: Final[tuple[Mode, ...]] = ("logits", "greedy", "sampled")
+"""What a call ends with: logits, or a token for each sequence, the likeliest or as its options
+say."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,9 @@ class Function:
         most: greatest value of each symbol.
         arena: bytes that its buffers take.
         result: the buffer with the logits, fp32 [rows, vocabulary].
+        greedy, sampled: what follows `calls` to choose a token for each sequence; the rows are the
+            sequences then.
+        chosen: the buffer with the tokens, i32 [sequences].
     """
 
     name: str
@@ -85,6 +101,14 @@ class Function:
     calls: tuple[Call, ...]
     arena: int
     result: str
+    greedy: tuple[Call, ...]
+    sampled: tuple[Call, ...]
+    chosen: str
+
+    def calls_for(self, mode: Mode) -> tuple[Call, ...]:
+        """Return all calls, in order."""
+        more = {"logits": (), "greedy": self.greedy, "sampled": self.sampled}
+        return (*self.calls, *more[mode])
 
 
 @dataclass(frozen=True)
@@ -210,24 +234,13 @@ def load_plan(path: Path) -> LaunchPlan:
         }
         document["variants"] = {}
         plan = TypeAdapter(LaunchPlan).validate_python(document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        plan = replace(plan, variants=variants)
+        problem = _problem(plan)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise Damaged(f"no launch plan: {error}", where=Where(path=str(path))) from error
-    plan = _with(plan, variants)
-    problem = _problem(plan)
     if problem:
         raise Damaged(f"the launch plan is damaged: {problem}", where=Where(path=str(path)))
     return plan
-
-
-def _with(plan: LaunchPlan, variants: Mapping[str, Variant]) -> LaunchPlan:
-    from dataclasses import replace
-
-    return replace(plan, variants=variants)
-
-
-INPUTS: Final = frozenset(
-    {"input_ids", "position_ids", "wanted", "slots", "block_tables", "starts", "lengths"}
-)
 
 
 def _problem(plan: LaunchPlan) -> str:
@@ -239,20 +252,25 @@ def _problem(plan: LaunchPlan) -> str:
         if key != variant.key:
             return f"the kernel {key} isn't what its name says"
     for function in plan.functions:
+        if set(function.most) != set(SYMBOLS):
+            return f"symbols of {function.name}"
         if not all(0 < size < 1 << 31 for size in function.most.values()):
             return f"sizes of {function.name}"
         for name, buffer in function.buffers.items():
             if buffer.offset < 0 or buffer.offset % ALIGNMENT:
                 return f"the place of {name}"
+            if any(min(dim.times, dim.per, dim.plus + 1) < 1 for dim in buffer.dims):
+                return f"the sides of {name}"
             if buffer.offset + buffer.size(function.most) > function.arena:
                 return f"{name} reaches out of the arena"
-        known = {*function.buffers, *plan.weights, *caches, *INPUTS}
-        for call in function.calls:
+        known = {*function.buffers, *plan.weights, *caches, *INPUT_TYPES}
+        for call in (*function.calls, *function.greedy, *function.sampled):
             if call.kernel and call.kernel not in plan.variants:
                 return f"{function.name} launches {call.kernel}, which is not there"
             for name in call.tensors.values():
                 if name not in known:
                     return f"{call.module} reads {name}, which is not there"
-        if function.result not in function.buffers:
-            return f"{function.name} has no result"
+        for name, kind in ((function.result, "fp32"), (function.chosen, "i32")):
+            if name not in function.buffers or function.buffers[name].type != kind:
+                return f"{function.name} has no result {name}"
     return ""

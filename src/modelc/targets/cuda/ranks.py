@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from modelc.errors import ToolFailed
+from modelc.targets.cuda.kernel import SYMBOLS
 from modelc.targets.cuda.memory import Memory
-from modelc.targets.cuda.plan import Function, LaunchPlan
+from modelc.targets.cuda.plan import MODES, Function, LaunchPlan, Mode
 
 if TYPE_CHECKING:
     import torch
 
-_SYMBOLS: Final = ("tokens", "sequences", "rows", "max_pages")
+_NUMBERS: Final = 2 + len(SYMBOLS)  # of a message: function, mode, sizes
 _END: Final = -1
 _WORKER: Final = "modelc.targets.cuda.rank_worker"
 
@@ -33,25 +34,33 @@ class Ranks:
     followers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def tell(
-        self, plan: LaunchPlan, function: Function, sizes: Mapping[str, int], memory: Memory
+        self,
+        plan: LaunchPlan,
+        function: Function,
+        sizes: Mapping[str, int],
+        mode: Mode,
+        memory: Memory,
     ) -> None:
         """Tell the others which function is run, and on what."""
         if self.count > 1:
             index = [one.name for one in plan.functions].index(function.name)
-            self._send([index, *(sizes[name] for name in _SYMBOLS)])
-            _broadcast(memory.host)
+            self._send([index, MODES.index(mode), *(sizes[name] for name in SYMBOLS)])
+            _broadcast(memory.staging.host)
 
-    def hear(self, plan: LaunchPlan, memory: Memory) -> tuple[Function, dict[str, int]] | None:
+    def hear(
+        self, plan: LaunchPlan, memory: Memory
+    ) -> tuple[Function, dict[str, int], Mode] | None:
         """Return what the first device runs, its inputs filled in; None when it ends."""
         import torch
 
-        numbers = torch.zeros(1 + len(_SYMBOLS), dtype=torch.int32)
+        numbers = torch.zeros(_NUMBERS, dtype=torch.int32)
         _broadcast(numbers)
-        index, *sizes = numbers.tolist()
+        index, mode, *sizes = numbers.tolist()
         if index == _END:
             return None
-        _broadcast(memory.host)
-        return plan.functions[index], dict(zip(_SYMBOLS, sizes, strict=True))
+        memory.staging.wait()
+        _broadcast(memory.staging.host)
+        return plan.functions[index], dict(zip(SYMBOLS, sizes, strict=True)), MODES[mode]
 
     def least(self, number: int) -> int:
         """Return the least of a number that each device has."""
@@ -71,7 +80,7 @@ class Ranks:
         if self.count == 1 or not dist.is_initialized():
             return
         with suppress(RuntimeError):  # they may be gone already
-            self._send([_END] + [0] * len(_SYMBOLS))
+            self._send([_END] + [0] * (_NUMBERS - 1))
         for follower in self.followers:
             try:
                 follower.wait(30)

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from modelc.errors import BadInput
-from modelc.targets.cuda.executor import Executor, Piece
+from modelc.targets.cuda.executor import Choice, Executor, Piece
 from modelc.targets.cuda.pages import Pages
 from modelc.targets.runtime import OnToken, Sampling
-from modelc.targets.sampling import Sampler
 
 
 @dataclass(eq=False)
@@ -22,29 +21,47 @@ class Request:
 
     Attributes:
         limit: new tokens, at most.
+        tokens: the prompt and the new ones.
         done: positions whose keys and values are in the cache.
     """
 
     prompt: Sequence[int]
-    sampler: Sampler
+    sampling: Sampling
     limit: int
     stops: frozenset[int]
     on_token: OnToken | None = None
-    new: list[int] = field(default_factory=list)
+    tokens: list[int] = field(init=False)
     pages: list[int] = field(default_factory=list)
     done: int = 0
     finished: bool = False
     first_token_at: float = 0.0
     last_token_at: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.tokens = list(self.prompt)
+        self._random = np.random.default_rng(self.sampling.seed)
+
     @property
-    def tokens(self) -> list[int]:
-        return [*self.prompt, *self.new]
+    def new(self) -> list[int]:
+        """Tokens that were generated."""
+        return self.tokens[len(self.prompt) :]
 
     @property
     def waiting(self) -> int:
         """Tokens that are not in the cache."""
-        return len(self.prompt) + len(self.new) - self.done
+        return len(self.tokens) - self.done
+
+    def choice(self) -> Choice:
+        """Return how the next token is chosen; draws as `targets.sampling.Sampler` does."""
+        options = self.sampling
+        return Choice(
+            options.temperature,
+            options.top_k,
+            options.top_p,
+            options.repetition_penalty,
+            self._random.random() if options.temperature else 0.0,
+            self.tokens,
+        )
 
     def accept(self, token: int) -> None:
         """Take a chosen token, or end."""
@@ -53,10 +70,10 @@ class Request:
         if token in self.stops:
             self.finished = True
             return
-        self.new.append(token)
+        self.tokens.append(token)
         if self.on_token is not None:
             self.on_token(token)
-        self.finished = len(self.new) >= self.limit
+        self.finished = len(self.tokens) - len(self.prompt) >= self.limit
 
 
 class Batch:
@@ -100,7 +117,7 @@ class Batch:
         if room < 1:
             raise BadInput(f"{len(prompt)} tokens don't fit the cache that there is memory for")
         limit = min(max_new_tokens, room)
-        request = Request(prompt, Sampler(sampling), limit, frozenset(stop_ids), on_token)
+        request = Request(prompt, sampling, limit, frozenset(stop_ids), on_token)
         request.finished = limit < 1
         if not request.finished:
             self._queue.append(request)
@@ -146,6 +163,7 @@ class Batch:
     def _prefill(self, requests: Sequence[Request]) -> None:
         pieces: list[Piece] = []
         ready: list[Request] = []
+        choices: list[Choice] = []
         room = self._chunk
         for request in requests:
             count = min(room, request.waiting)
@@ -154,12 +172,20 @@ class Batch:
             room -= count
             last = count == request.waiting
             tokens = request.tokens[request.done : request.done + count]
-            wanted = [count - 1] if last else []
-            pieces.append(Piece(tokens, request.done, request.pages, wanted))
+            pieces.append(Piece(tokens, request.done, request.pages))
             request.done += count
+            # A piece that does not end a prompt chooses as well, and nobody reads it.
+            choices.append(request.choice() if last else Choice())
             if last:
                 ready.append(request)
-        self._choose(ready, self._executor.prefill(pieces))
+        if not ready:
+            self._executor.prefill(pieces)
+            return
+        # Only the last piece may not end its prompt: there was no room behind it.
+        for request, token in zip(
+            ready, self._executor.choose("prefill", pieces, choices), strict=False
+        ):
+            request.accept(token)
 
     def _decode(self) -> None:
         for request in list(self._running):
@@ -170,7 +196,10 @@ class Batch:
         ]
         for request in self._running:
             request.done += 1
-        self._choose(self._running, self._executor.decode(pieces))
+        choices = [request.choice() for request in self._running]
+        chosen = self._executor.choose("decode", pieces, choices)
+        for request, token in zip(self._running, chosen, strict=True):
+            request.accept(token)
 
     def _make_room(self, request: Request) -> None:
         """Give a request the page of its next token; the latest ones give way if there is none."""
@@ -181,10 +210,3 @@ class Batch:
             self._queue.appendleft(last)
             if last is request:
                 return
-
-    def _choose(self, requests: Sequence[Request], logits: object) -> None:
-        if not requests:
-            return
-        rows: np.ndarray = logits.cpu().numpy()  # type: ignore[attr-defined]
-        for request, row in zip(requests, rows, strict=True):
-            request.accept(request.sampler.choose(row, request.tokens))

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 LARGEST = tl.constexpr(1e38)  # differences of such are still finite
-UNIT = tl.constexpr(2.0**40)  # the likeliest token's weight; 2**18 of these fit into 63 bits
+UNIT = tl.constexpr(2.0**40)  # the likeliest token's weight; 2**22 of these fit into 63 bits
 REACH = tl.constexpr(32.0)  # beyond 40 * ln(2) = 27.7 below the peak, weights are 0
 
 

@@ -7,9 +7,9 @@ tokens from the likeliest on, so that it finds what `targets.sampling.Sampler` f
 less than 2^-40 of the likeliest's probability are never drawn. Where every row is greedy, the first
 and the last launch do, both compiled without the tensors that are optional.
 
-Constants: `vocab`, at most 2^18; `part` is `PART` and `bins` is `BINS`. Per row: temperature
-(greedy unless above 0), top_k (0: all), top_p (1: all), draw (uniform in [0, 1)), penalty with
-seen [rows, vocab] (not 0: seen before). Workspaces: part_peak and part_token
+Constants: `vocab`, at most `MOST_TOKENS`; `part` is `PART` and `bins` is `BINS`. Per row:
+temperature (greedy unless above 0), top_k (0: all), top_p (1: all), draw (uniform in [0, 1)),
+penalty with seen [rows, vocab] (not 0: seen before). Workspaces: part_peak and part_token
 [rows, ceil(vocab / part)], counts, weights and filled [rows, bins], grouped [rows, vocab].
 """
 
@@ -34,6 +34,9 @@ PART: Final = 2048
 """Tokens that one program looks at."""
 
 BINS: Final = 2048
+
+MOST_TOKENS: Final = 1 << 22
+"""Of a vocabulary: their weights add up to less than 2^63."""
 
 
 def _parts_of_rows(constants: Constants, tile: Mapping[str, int]) -> Grid:
