@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from support.commands import Ran, modelc
+from support.cuda_models import decibels
 
-from modelc.bundle.tokenizer import load_tokenizer
+import modelc as modelc_api
 
+IDS = [5, 77, 130, 8, 200, 31, 9, 64, 2, 19, 300]
 OPTIONS = ("--target", "cuda:sm90", "--context-length", "128", "--max-batch", "2",
            "--prefill-chunk", "32", "--page", "16")  # fmt: skip
 
@@ -23,7 +27,7 @@ def bundle(
     llama_folder: Path, shared_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     made = tmp_path_factory.mktemp("cuda") / "bundle"
-    ran = modelc("compile", llama_folder, *OPTIONS, "--quant", "bf16", "-o", made, "--json",
+    ran = modelc("compile", llama_folder, *OPTIONS, "--quant", "fp16", "-o", made, "--json",
                  store=shared_store)  # fmt: skip
     assert ran.code == 0, ran.stderr
     return made
@@ -34,7 +38,7 @@ def test_what_is_in_a_bundle(bundle: Path) -> None:
     memory = manifest["settings"]["cuda"]
     assert memory["kernels"]["sm90"] == len(list((bundle / "kernels" / "sm90").glob("*.cubin")))
     weights = sum(
-        np.prod(tensor["shape"]) * {"bf16": 2, "fp32": 4}[tensor["type"]]
+        np.prod(tensor["shape"]) * {"fp16": 2, "fp32": 4}[tensor["type"]]
         for tensor in json.loads((bundle / "plan.json").read_text())["weights"].values()
     )
     assert memory["parameters"] == weights
@@ -43,29 +47,41 @@ def test_what_is_in_a_bundle(bundle: Path) -> None:
     assert "Every operator has a kernel." in (bundle / "report.md").read_text()
 
 
-def test_it_generates_what_transformers_does(
-    bundle: Path, llama_folder: Path, call: Callable[..., Ran]
-) -> None:
+def test_its_logits_are_those_of_transformers(bundle: Path, llama_folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    prompts = ["In the beginning", "The quick brown fox jumps over"]
+    theirs = AutoModelForCausalLM.from_pretrained(llama_folder, dtype=torch.float32)
+    with torch.no_grad():
+        expected = theirs(torch.tensor([IDS])).logits[0].numpy()
+    with modelc_api.Bundle.open(bundle) as opened:
+        assert decibels(opened.logits(IDS), expected) > 45
+
+
+def test_several_prompts_go_together(bundle: Path, call: Callable[..., Ran]) -> None:
+    prompts = ["In the beginning", "The quick brown fox jumps over", "And the earth"]
     told = [word for prompt in prompts for word in ("--prompt", prompt)]
     answers = call("run", bundle, *told, "--max-new-tokens", "6", "--json").json()
-    assert len(answers) == 2
-    theirs = AutoModelForCausalLM.from_pretrained(llama_folder, dtype=torch.bfloat16)
-    tokenizer = load_tokenizer(bundle)
-    for prompt, answer in zip(prompts, answers, strict=True):
-        ids = torch.tensor([tokenizer.encode(prompt)])
-        expected = theirs.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
-        assert answer["text"] == tokenizer.decode(expected.tolist())
+    alone = call("run", bundle, "--prompt", prompts[1], "--max-new-tokens", "6", "--json").json()
+    assert len(answers) == 3
+    assert answers[1]["text"] == alone["text"]
 
 
-def test_the_kernels_themselves_give_the_same(bundle: Path, shared_store: Path) -> None:
+def test_the_kernels_themselves_give_the_same(bundle: Path, tmp_path: Path) -> None:
     """In the interpreter, in a process of its own: Triton decides when it is imported."""
-    words = ("--prompt", "In the beginning", "--max-new-tokens", "3", "--json")
-    by_reference = modelc("run", bundle, *words, store=shared_store).json()
-    interpreted = modelc("run", bundle, *words, "--engine", "interpreter", store=shared_store)
-    assert interpreted.json()["text"] == by_reference["text"]
+    script = (
+        "import sys, numpy as np, modelc\n"
+        "with modelc.Bundle.open(sys.argv[1], engine='interpreter') as bundle:\n"
+        "    np.save(sys.argv[2], bundle.logits(eval(sys.argv[3])))\n"
+        "    print(bundle.runtime.findings(eval(sys.argv[3])[:3], np.load(sys.argv[2])[:3]))\n"
+    )
+    out = tmp_path / "logits.npy"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(bundle), str(out), str(IDS)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0 and "passed=True" in done.stdout, done.stderr
+    with modelc_api.Bundle.open(bundle) as opened:
+        assert decibels(np.load(out), opened.logits(IDS)) > 45
 
 
 def test_without_a_gpu(bundle: Path, call: Callable[..., Ran]) -> None:
