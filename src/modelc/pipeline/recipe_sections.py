@@ -181,6 +181,7 @@ class Cuda(Section):
         prefill_chunk: tokens of prompts that one call takes, at most.
         page: positions in a page of the KV cache.
         tensor_parallel: GPUs that share every matrix.
+        tiles: table that `modelc tune` wrote, before the one that modelc has.
     """
 
     opt: Annotated[int, Field(ge=0, le=3)] = 3
@@ -188,3 +189,4 @@ class Cuda(Section):
     prefill_chunk: Annotated[int, Field(ge=16, le=65536)] = 512
     page: Literal[16, 32, 64, 128] = 64
     tensor_parallel: Annotated[int, Field(ge=1, le=64)] = 1
+    tiles: Path | None = None
