@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from support import random_models
 from support.commands import Ran
 from support.cuda_plans import tiny_plan
 
 from modelc.errors import BadInput, ToolFailed
-from modelc.pipeline.tune import ToTune, tune_all
+from modelc.pipeline.make_recipe import make_recipe
+from modelc.pipeline.tune import ToTune, tune_all, tune_source
 from modelc.targets.cuda import tune as tuning
 from modelc.targets.cuda.engine import CpuEngine, reference_engine
 from modelc.targets.cuda.interpret import interpret
@@ -45,11 +47,10 @@ def calls_of(plan: LaunchPlan) -> list[tuple[Function, Call]]:
     return list(found.values())
 
 
-@pytest.mark.parametrize("kind", ["float", "w4_b32", "e4m3_b128"])
-def test_random_tensors_are_what_references_take(kind: str) -> None:
-    """Every launch of a plan runs on them, and writes finite numbers."""
+def check_references(plan: LaunchPlan) -> None:
+    """Every launch of a plan runs on random tensors, and writes finite numbers."""
     torch.manual_seed(0)
-    plan, engine = tiny_plan(kinds={"": kind}, act="bf16", kv="bf16"), reference_engine()
+    engine = reference_engine()
     for function, call in calls_of(plan):
         sizes, tensors = random_call(plan, function, call, "cpu")
         variant = plan.variants[call.kernel]
@@ -59,6 +60,25 @@ def test_random_tensors_are_what_references_take(kind: str) -> None:
                 result = tensors[call.tensors[tensor.name]].float()
                 assert bool(result.isfinite().all()), (variant.kernel, tensor.name)
                 assert result.abs().max() > 0, (variant.kernel, tensor.name)
+
+
+@pytest.mark.parametrize("kind", ["float", "w4_b32", "e4m3_b128"])
+def test_random_tensors_are_what_references_take(kind: str) -> None:
+    check_references(tiny_plan(kinds={"": kind}, act="bf16", kv="bf16"))
+
+
+@pytest.fixture(scope="module")
+def experts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_models.make("qwen3_moe", tmp_path_factory.mktemp("moe"))
+
+
+@pytest.mark.parametrize("scheme", ["bf16", "w4bf16_b32", "fp8"])
+def test_random_tensors_send_tokens_to_experts(scheme: str, experts_folder: Path) -> None:
+    given = {"target": "cuda:sm90", "quant": scheme, "context_length": "64", "cuda_max_batch": 20}
+    plan = tune_source(experts_folder, make_recipe(None, given)).plan
+    check_references(plan)
+    kernels = {variant.kernel for variant in plan.variants.values()}
+    assert len([name for name in kernels if name.startswith("expert_")]) == 2
 
 
 def test_decoding_is_tried_with_whole_sequences() -> None:
