@@ -125,12 +125,14 @@ def _bound(
 
 def _difference(results: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str:
     """Say where results are not what was expected, "" if they are."""
+    import torch
+
     for name, want in expected.items():
         have = results[name]
+        if torch.equal(_bytes(have), _bytes(want)):
+            continue  # caches are large: float32 of them would be larger
         if not want.dtype.is_floating_point:
-            if not bool((have == want).all()):
-                return f"{name} differs"
-            continue
+            return f"{name} differs"
         wide, wanted = have.float(), want.float()
         if not bool((wide.isnan() == wanted.isnan()).all()):
             return f"{name} has other NaNs"
@@ -164,10 +166,11 @@ def gpu_timer(device: str) -> Timer:
         ]
         for start, end in pairs:
             flushed.zero_()
-            start.record()  # type: ignore[no-untyped-call]
+            start.record()
             run()
-            end.record()  # type: ignore[no-untyped-call]
+            end.record()
         torch.cuda.synchronize(device)
-        return statistics.median(1000 * start.elapsed_time(end) for start, end in pairs)  # type: ignore[no-untyped-call]
+        times = [float(start.elapsed_time(end)) for start, end in pairs]
+        return 1000 * statistics.median(times)
 
     return timed
