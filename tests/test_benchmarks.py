@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer
 
 from modelc.decoder.builder import build_decoder
@@ -19,7 +20,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
     *("cpu_generate", "compile_cost", "calibration_cost", "gptq_cost", "startup"),
     *("snapdragon_tiny", "snapdragon_compile", "quality", "card_export"),
-    *("context_cache", "networks"),
+    *("context_cache", "networks", "cuda_decode", "cuda_compile"),
 )
 
 
@@ -29,6 +30,34 @@ def test_says_what_it_takes(name: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout
+
+
+def test_decoding_on_a_gpu_says_that_it_needs_one() -> None:
+    command = [sys.executable, str(FOLDER / "cuda_decode.py")]
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "--small" in done.stderr
+
+
+def test_what_a_decode_step_has_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parameters that a token meets and the cache, counted from the configuration alone."""
+    monkeypatch.syspath_prepend(FOLDER)
+    import cuda_bounds
+    import cuda_models
+
+    setting = cuda_models.Setting("qwen3-small", "bf16", 64, 2, 64)
+    plan = cuda_models.make_plan(tmp_path, setting, 90)
+    layer = (256 + 2 * 128) * 256 + 256 * 256 + 8 * 256 + 2 * 3 * 128 * 256  # two experts of 8
+    norms = 4 * (2 * (2 * 256 + 2 * 64) + 256)
+    read = 2 * (2 * layer + 512 * 256) + norms + 64 * 2 * 2 * 2 * 64 * 2
+    function = plan.function_for("decode", 1)
+    assert cuda_bounds.bytes_of_decode(plan, function, 1, 64) == read
+    matrices = 2 * 64 * 2 * layer + 2 * 512 * 256
+    attention = 2 * 2 * 64**2 * 4 * 64
+    prefill = plan.function_for("prefill", 64)
+    assert cuda_bounds.operations_of_prefill(plan, prefill, 64) == matrices + attention
 
 
 def test_a_worker_answers_and_says_what_it_raised(

@@ -12,7 +12,7 @@ from support.commands import Ran, modelc
 Call = Callable[..., Ran]
 COMMANDS = (
     "bench", "cache", "compare", "compile", "debug", "doctor", "estimate", "eval", "explain",
-    "inspect", "run", "targets", "verify",
+    "inspect", "run", "targets", "tune", "verify",
 )  # fmt: skip
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from modelc.decoder.builder import build_decoder
+from modelc.decoder.config import Rope
 from modelc.passes.base import run_passes
 from modelc.passes.pipelines import build_pipeline
+from modelc.pipeline.cuda_plan import lower
 from modelc.targets.cuda.engine import Engine, reference_engine
 from modelc.targets.cuda.executor import Executor
 from modelc.targets.cuda.lower import Sizes, make_plan
@@ -89,3 +91,15 @@ def written_plan(
     save_plan(plan, folder / PLAN)
     write_weights(weights, folder / weights_name(0, 1))
     return TinyPlan(folder, load_plan(folder / PLAN), whole)
+
+
+def tiny_plan(**options: Any) -> LaunchPlan:
+    """The plan of a llama of two layers; no weight lies anywhere."""
+    config = tiny_config(
+        vocab_size=64, hidden_size=64, intermediate_size=64, head_dim=16, rope=Rope(dim=16)
+    )
+    settings = {
+        "act": "fp16", "kv": "fp16", "kinds": {"": "float"}, "opt": 3, "max_batch": 2,
+        "prefill_chunk": 32, "page": 16, "ranks": 1, **options,
+    }  # fmt: skip
+    return lower(build_decoder(tiny_source(config), 64), settings, 64)[0]

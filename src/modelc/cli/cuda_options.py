@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
@@ -26,6 +27,9 @@ OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
         ],
         "page": Annotated[
             int | None, _option("Positions in a page of the KV cache: 16, 32, 64 or 128.")
+        ],
+        "tiles": Annotated[
+            Path | None, _option("Table of tiles that `modelc tune` wrote, before modelc's own.")
         ],
         "tensor_parallel": Annotated[
             int | None, _option("GPUs that share every matrix; default: 1.")

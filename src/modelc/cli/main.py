@@ -19,6 +19,7 @@ from modelc.cli import (
     sensitivity,
     step,
     store,
+    tune,
 )
 from modelc.cli.render import show_error
 
@@ -46,6 +47,7 @@ app.command("debug")(debug.debug_command)
 app.command("sensitivity")(sensitivity.sensitivity_command)
 app.command("bench")(bundles.bench_command)
 app.command("profile")(network.profile_command)
+app.command("tune")(tune.tune_command)
 app.command("inspect")(facts.inspect_command)
 app.command("targets")(facts.targets_command)
 app.command("doctor")(facts.doctor_command)

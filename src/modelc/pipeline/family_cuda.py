@@ -12,7 +12,7 @@ from modelc.bundle.write import FromFile
 from modelc.frontends import read_model
 from modelc.pipeline.cuda_plan import plan_options
 from modelc.pipeline.family import Contents, Family
-from modelc.pipeline.job import Job, calibration_source
+from modelc.pipeline.job import TILES_FILE, Job, calibration_source
 from modelc.pipeline.module_kinds import cuda_kinds
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.plan_weights import calibration_options, weights_input, weights_step
@@ -23,6 +23,7 @@ from modelc.pipeline.store import Entry
 from modelc.targets.cuda.aot import check_triton
 from modelc.targets.cuda.inputs import INPUTS
 from modelc.targets.cuda.plan import Function, LaunchPlan, load_plan
+from modelc.targets.cuda.tile_table import read_tiles, shipped_digest
 
 _HERE: Final = "modelc.pipeline.steps_cuda"
 _TOKENS: Final = 256
@@ -32,6 +33,8 @@ _TYPES: Final = {"i32": "int32", "fp32": "float32"}
 def _steps(job: Job) -> tuple[Step, ...]:
     model = read_model(job.source)
     kinds = cuda_kinds(job, model)
+    if job.recipe.cuda.tiles is not None:
+        read_tiles(job.recipe.cuda.tiles)  # says what is wrong with it before there is any work
     quantised = {module: kind for module, kind in kinds.items() if kind != "float"}
     return (
         *weights_step(job, quantised, {}),
@@ -52,8 +55,9 @@ def _steps(job: Job) -> tuple[Step, ...]:
             Step(
                 f"kernels.sm{gpu.arch}",
                 f"{_HERE}:compile_kernels",
-                options={"arch": gpu.arch},
+                options={"arch": gpu.arch, "tiles": shipped_digest()},
                 inputs=("lower",),
+                reads=(TILES_FILE,) if job.recipe.cuda.tiles is not None else (),
                 tools=("triton",),
                 waits=True,
             )

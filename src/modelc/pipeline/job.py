@@ -45,6 +45,7 @@ CALIBRATION_TEXT: Final = "calibration_text"
 CALIBRATION_DATA: Final = "calibration_data"
 VERIFY_TEXT: Final = "verify_text"
 ENCODINGS_FILE: Final = "encodings"
+TILES_FILE: Final = "tiles"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,8 @@ def make_job(source: Path, recipe: Recipe, *, searched: bool = False) -> Job:
     }
     if recipe.encodings:
         sources[ENCODINGS_FILE] = recipe.encodings
+    if recipe.cuda.tiles:
+        sources[TILES_FILE] = recipe.cuda.tiles
     sources |= card_sources(recipe.qaic)
     resolved = recipe.model_copy(update={"target": target.name, "quant": scheme.name})
     return Job(source, resolved, target, scheme, sources)

@@ -112,6 +112,7 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
     "verify": ("text", "data"),
     "network": ("preprocess",),
     "qaic": ("adapters", "node_precision_info", "mdp_load_partition_config", "qnn_config"),
+    "cuda": ("tiles",),
 }
 """Options that name files, by section."""
 _INSTEAD: Mapping[str, str] = {"calibration_text": "data", "calibration_data": "text"}

@@ -28,6 +28,7 @@ from modelc.pipeline.job import (
     CALIBRATION_DATA,
     CALIBRATION_TEXT,
     ENCODINGS_FILE,
+    TILES_FILE,
     VERIFY_TEXT,
     Job,
 )
@@ -56,6 +57,7 @@ ENGINES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 RECIPE: Final = "recipe.toml"
 IMPORTED: Final = "imported.encodings"
+TILES: Final = "tiles.json"
 _HERE = "modelc.pipeline.steps"
 
 
@@ -186,6 +188,9 @@ def with_texts(
     if recipe.calibration.data is not None:
         name, files[name] = _data(recipe.calibration.data, sources, vocabulary)
         changes["calibration"] = recipe.calibration.model_copy(update={"data": Path(name)})
+    if recipe.cuda.tiles is not None:
+        files[TILES] = _outside(recipe.cuda.tiles, sources, TILES_FILE)
+        changes["cuda"] = recipe.cuda.model_copy(update={"tiles": Path(TILES)})
     changes["qaic"], kept = kept_files(recipe.qaic)
     files |= {name: _outside(sources.paths[told], sources, told) for name, told in kept.items()}
     for name, source in (("calibration", CALIBRATION_TEXT), ("verify", VERIFY_TEXT)):

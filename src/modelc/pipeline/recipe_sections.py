@@ -185,6 +185,7 @@ class Cuda(Section):
         page: positions in a page of the KV cache.
         tensor_parallel: GPUs that share every matrix.
         sliding_window: positions that each layer looks back, in place of the model's own.
+        tiles: table that `modelc tune` wrote, before the one that modelc has.
     """
 
     opt: Annotated[int, Field(ge=0, le=3)] = 3
@@ -193,3 +194,4 @@ class Cuda(Section):
     page: Literal[16, 32, 64, 128] = 64
     tensor_parallel: Annotated[int, Field(ge=1, le=64)] = 1
     sliding_window: Count | None = None
+    tiles: Path | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from modelc.pipeline.job import TILES_FILE
 from modelc.pipeline.step import StepContext
 from modelc.pipeline.steps import IR, canonical_graph, read_facts
 
@@ -77,16 +78,22 @@ def compile_kernels(context: StepContext) -> None:
     """Compile a plan's kernels for one architecture: cubins, and kernels.json with what launching
     them takes.
 
-    Options: arch.
+    Options: arch; tiles, the digest of the table that modelc ships. Reads `tiles`, a table of the
+    user's own, if the recipe names one.
     """
     from modelc.targets.cuda.aot import compile_variants
     from modelc.targets.cuda.kernels_file import save_kernels
     from modelc.targets.cuda.plan import load_plan
-    from modelc.targets.cuda.tiles import tiled
+    from modelc.targets.cuda.tile_table import table_with
+    from modelc.targets.cuda.tiles import launched_tokens, tiled
 
     arch = int(context.options["arch"])
     plan = load_plan(context.inputs["lower"] / PLAN)
-    variants = {key: tiled(variant, arch) for key, variant in plan.variants.items()}
+    table, tokens = table_with(context.sources.get(TILES_FILE)), launched_tokens(plan)
+    variants = {
+        key: tiled(variant, arch, tokens=tokens[key][1], table=table)
+        for key, variant in plan.variants.items()
+    }
     cubins = compile_variants(
         list(variants.values()),
         arch,
