@@ -81,7 +81,7 @@ def compile_kernels(context: StepContext) -> None:
     Options: arch; tiles, the digest of the table that modelc ships. Reads `tiles`, a table of the
     user's own, if the recipe names one.
     """
-    from modelc.targets.cuda.aot import compile_variants
+    from modelc.targets.cuda.aot import check_shared, compile_variants
     from modelc.targets.cuda.kernels_file import save_kernels
     from modelc.targets.cuda.plan import load_plan
     from modelc.targets.cuda.tile_table import table_with
@@ -101,4 +101,5 @@ def compile_kernels(context: StepContext) -> None:
         workdir=context.scratch,
         progress=lambda done: context.progress(done, f"kernels for sm{arch}"),
     )
+    check_shared(cubins, arch)
     save_kernels(variants, cubins, context.out / KERNEL_FACTS)

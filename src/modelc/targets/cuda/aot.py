@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,8 +54,7 @@ def compile_variants(
     Raises:
         BadInput: a kernel needs a later architecture.
         Missing: Triton isn't installed.
-        ToolFailed: the compiler failed, its words are in the message; or a kernel takes more
-            shared memory than there is.
+        ToolFailed: the compiler failed; its words are in the message.
     """
     check_triton()
     for variant in variants:
@@ -88,7 +87,15 @@ def _compile(
             timeout_s=_SECONDS * max(len(variants), 1),
             where=Where(step="kernels", graph=f"sm{arch}"),
         )
-    cubins = {key: Cubin(folder / f"{key}.cubin", **facts) for key, facts in reply["facts"].items()}
+    return {key: Cubin(folder / f"{key}.cubin", **facts) for key, facts in reply["facts"].items()}
+
+
+def check_shared(cubins: Mapping[str, Cubin], arch: int) -> None:
+    """Check that every kernel can be launched.
+
+    Raises:
+        ToolFailed: one takes more shared memory than a block can have.
+    """
     for key, cubin in cubins.items():
         if cubin.shared > SHARED_BYTES[arch]:
             raise ToolFailed(
@@ -96,7 +103,6 @@ def _compile(
                 f"{SHARED_BYTES[arch]}",
                 where=Where(step="kernels", graph=f"sm{arch}"),
             )
-    return cubins
 
 
 def check_triton() -> None:

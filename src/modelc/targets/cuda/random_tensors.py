@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Final
 
-from modelc.targets.cuda.memory import torch_type
-from modelc.targets.cuda.memory_sizes import INPUT_SIZES
+from modelc.targets.cuda.inputs import INPUTS
 from modelc.targets.cuda.plan import Call, Function, LaunchPlan
+from modelc.targets.cuda.torch_types import torch_type
 from modelc.targets.cuda.variant import Variant
 
 if TYPE_CHECKING:
@@ -123,10 +123,8 @@ def _shape(plan: LaunchPlan, function: Function, name: str, sizes: CallSizes) ->
         return tuple(dim.of(sizes.symbols) for dim in function.buffers[name].dims)
     if name in plan.weights:
         return plan.weights[name].shape
-    if name in INPUT_SIZES:
-        if name == "block_tables":
-            return sizes.sequences, sizes.max_pages
-        return (sizes.symbols[INPUT_SIZES[name]] + (name == "starts"),)
+    if name in INPUTS:
+        return tuple(dim.of(sizes.symbols) for dim in INPUTS[name].dims)
     cache = plan.cache
     return sizes.sequences * sizes.max_pages, cache.heads, cache.page, cache.head_dim
 

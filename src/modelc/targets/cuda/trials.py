@@ -11,6 +11,8 @@ from modelc.targets.cuda.engine import Engine
 from modelc.targets.cuda.memory import Memory
 from modelc.targets.cuda.plan import Call, Function, LaunchPlan
 from modelc.targets.cuda.random_tensors import random_call
+from modelc.targets.cuda.seen import Seen
+from modelc.targets.cuda.staging import Staging
 from modelc.targets.cuda.variant import Variant
 
 if TYPE_CHECKING:
@@ -115,11 +117,15 @@ def _bound(
     )
     nothing = torch.empty(0, dtype=torch.int32)
     memory = Memory(
-        weights=tensors, caches={}, inputs={}, staged=nothing, host=nothing, filled={},
-        arena=nothing, pages=0,
-    )  # fmt: skip
+        weights=tensors,
+        caches={},
+        staging=Staging(nothing, nothing, {}, {}, None),
+        seen=Seen(nothing),
+        arena=nothing,
+        pages=0,
+    )
     whole = replace(plan, variants={tile.key: tile}, functions=(alone,))
-    run = engine.bind(whole, alone, memory)
+    run = engine.bind(whole, alone, memory, "logits")
     return lambda: run(sizes)
 
 
