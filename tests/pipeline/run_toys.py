@@ -1,10 +1,12 @@
 """A process of its own that executes one toy step: python run_toys.py STORE SOURCE STEP OPTIONS."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 from modelc.pipeline import tools
+from modelc.pipeline.events import Event, StepWaiting
 from modelc.pipeline.execute import execute
 from modelc.pipeline.plan import Plan
 from modelc.pipeline.step import Step
@@ -27,11 +29,17 @@ def main() -> None:
         ),
     )
     seen: list[str] = []
+
+    def see(event: Event) -> None:
+        seen.append(type(event).__name__)
+        if isinstance(event, StepWaiting):
+            Path(os.environ["TOY_RUNS"], "waiting").touch()
+
     results = execute(
         Plan("cpu", steps),
         Store(Path(store)),
         {"source": Path(source)},
-        lambda event: seen.append(type(event).__name__),
+        see,
     )
     print(json.dumps({"status": [r.status for r in results], "events": seen}))
 

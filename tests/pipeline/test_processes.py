@@ -20,20 +20,23 @@ def start(store: Store, source: Path, *rest: str) -> subprocess.Popen[str]:
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 
-SLOW = '{"seconds": 5}'  # longer than a second process takes to start on a busy machine
+LONG = ("await_flag", '{"name": "long", "until": "go"}')
+"""A step that lasts until the test says `go`."""
 
 
 def test_two_processes_make_a_result_once(
-    store: Store, source: Path, runs: Callable[[str], int]
+    store: Store, source: Path, toys: Path, runs: Callable[[str], int]
 ) -> None:
-    first = start(store, source, "slow", SLOW)
-    wait_for(lambda: runs("slow") == 1)
-    second = start(store, source, "slow", SLOW)
+    first = start(store, source, *LONG)
+    wait_for(lambda: runs("long") == 1)
+    second = start(store, source, *LONG)
+    wait_for((toys / "waiting").exists)
+    (toys / "go").touch()
     assert reply(first)["status"] == ["ran", "ran"]
     answer = reply(second)
     assert answer["status"] == ["cached", "cached"]
     assert "StepWaiting" in answer["events"]
-    assert runs("slow") == 1
+    assert runs("long") == 1
     assert runs("read") == 1
 
 
@@ -90,10 +93,13 @@ def test_what_a_killed_process_left_is_swept_by_another_compile(
     assert not list((store.root / "staging").iterdir())
 
 
-def test_what_lives_is_not_swept(store: Store, source: Path, runs: Callable[[str], int]) -> None:
-    first = start(store, source, "slow", SLOW)
-    wait_for(lambda: runs("slow") == 1)
+def test_what_lives_is_not_swept(
+    store: Store, source: Path, toys: Path, runs: Callable[[str], int]
+) -> None:
+    first = start(store, source, *LONG)
+    wait_for(lambda: runs("long") == 1)
     assert reply(start(store, source, "upper", "{}"))["status"] == ["cached", "ran"]
+    (toys / "go").touch()
     assert reply(first)["status"] == ["ran", "ran"]
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
+
+BLOCK: Final = 1 << 20
+"""Elements that are computed in float64 at once: of all rows it would take twice the logits."""
 
 
 def sqnr_db(reference: np.ndarray, measured: np.ndarray) -> float:
@@ -15,7 +19,7 @@ def sqnr_db(reference: np.ndarray, measured: np.ndarray) -> float:
 def signal_and_noise(reference: np.ndarray, measured: np.ndarray) -> tuple[float, float]:
     """Return the sums of squares of the reference and of what `measured` is off by."""
     signal = noise = 0.0
-    for wanted, found in zip(reference, measured, strict=True):  # a row at a time in float64
+    for wanted, found in _blocks(reference, measured):
         signal += float(np.square(wanted, dtype=np.float64).sum())
         noise += float(np.square(np.subtract(wanted, found, dtype=np.float64)).sum())
     return signal, noise
@@ -37,25 +41,26 @@ def top_agreement(reference: np.ndarray, measured: np.ndarray, count: int) -> fl
     """Return how many of the reference's `count` likeliest tokens are among the `count` likeliest
     that were measured: the mean share over rows ([tokens, vocab]), 0 for a row with NaN."""
     count = min(count, reference.shape[-1])
-    shares = [
-        0.0 if np.isnan(found).any() else len(_top(wanted, count) & _top(found, count)) / count
-        for wanted, found in zip(reference, measured, strict=True)
-    ]
-    return float(np.mean(shares))
+    shares = []
+    for wanted, found in _blocks(reference, measured):
+        common = _top(wanted, count)[:, :, None] == _top(found, count)[:, None, :]
+        whole = ~np.isnan(found).any(-1)
+        shares.append(np.where(whole, common.sum((1, 2)) / count, 0.0))
+    return float(np.concatenate(shares).mean())
 
 
-def _top(logits: np.ndarray, count: int) -> set[int]:
-    return set(np.argpartition(logits, -count)[-count:].tolist())
+def _top(logits: np.ndarray, count: int) -> np.ndarray:
+    return np.argpartition(logits, -count)[:, -count:]
 
 
 def kl_divergences(reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
     """Return the Kullback-Leibler divergence of each row's distribution from the reference's,
     sum p (ln p - ln q) in nats, float64 [tokens]; logits are [tokens, vocab]."""
-    result = np.empty(len(reference))
-    for index, (wanted, found) in enumerate(zip(reference, measured, strict=True)):
+    parts = []
+    for wanted, found in _blocks(reference, measured):
         log_p, log_q = _log_softmax(wanted), _log_softmax(found)
-        result[index] = np.dot(np.exp(log_p), log_p - log_q)
-    return result
+        parts.append(np.einsum("tv,tv->t", np.exp(log_p), log_p - log_q))
+    return np.concatenate(parts)
 
 
 def cosine_similarity(reference: np.ndarray, measured: np.ndarray) -> float:
@@ -71,17 +76,32 @@ def cosine_similarity(reference: np.ndarray, measured: np.ndarray) -> float:
 
 def negative_log_likelihoods(logits: np.ndarray, targets: Sequence[int]) -> np.ndarray:
     """Return -ln p(target) of each row, float64 [tokens]; logits are [tokens, vocab]."""
-    result = np.empty(len(targets))
-    for index, (row, target) in enumerate(zip(logits, targets, strict=True)):
-        result[index] = -_log_softmax(row)[target]
-    return result
+    parts = [
+        -_log_softmax(rows)[np.arange(len(rows)), wanted]
+        for rows, wanted in _blocks(logits, np.asarray(targets, np.int64))
+    ]
+    return np.concatenate(parts)
+
+
+def _blocks(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the rows of both, `BLOCK` elements of the first at a time, at least once.
+
+    Raises:
+        ValueError: one has more rows.
+    """
+    first, second = np.asarray(first), np.asarray(second)  # mapped files are slow in small pieces
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} rows and {len(second)}")
+    rows = max(1, BLOCK * len(first) // max(1, first.size))
+    for start in range(0, max(1, len(first)), rows):
+        yield first[start : start + rows], second[start : start + rows]
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Return ln p of one row in float64; of all rows it would take twice the logits."""
+    """Return ln p of every row in float64."""
     wide = logits.astype(np.float64)
-    wide -= wide.max()
-    wide -= np.log(np.exp(wide).sum())
+    wide -= wide.max(-1, keepdims=True)
+    wide -= np.log(np.exp(wide).sum(-1, keepdims=True))
     return wide
 
 

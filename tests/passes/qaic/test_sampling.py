@@ -25,11 +25,21 @@ PLAIN: Settings = {"repetition_penalties": 1, "presence_penalties": 0, "temperat
                    "top_ks": 0, "top_ps": 1, "min_ps": 0}  # fmt: skip
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> DecoderModel:
-    made = tiny_source(tiny_config(), tmp_path / "weights.bin")
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> DecoderModel:
+    made = tiny_source(tiny_config(), tmp_path_factory.mktemp("source") / "weights.bin")
     write_weights(made)
     return made
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["in rows", "batched"])
+def card_graph(
+    request: pytest.FixtureRequest, source: DecoderModel, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, bool]:
+    """The graph, and whether its states are picked by `batch_index`."""
+    folder, batched = tmp_path_factory.mktemp("graph"), request.param
+    options = {"max_top_k": MOST, "continuous_batching": batched}
+    return write_card_graph(source, folder, **options), batched
 
 
 class Device:
@@ -102,7 +112,6 @@ def chosen(
     return int(order[noisy.argmax()])
 
 
-@pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -117,17 +126,14 @@ def chosen(
          "repetition_penalties": 1.2, "presence_penalties": 0.5},
     ],
 )  # fmt: skip
-def test_tokens(changes: Settings, batched: bool, source: DecoderModel, tmp_path: Path) -> None:
-    path = write_card_graph(source, tmp_path, max_top_k=MOST, continuous_batching=batched)
+def test_tokens(changes: Settings, card_graph: tuple[Path, bool], source: DecoderModel) -> None:
     settings = {**PLAIN, **changes}
     random = np.random.default_rng(5).uniform(1e-6, 1 - 1e-6, (2, MOST)).astype("f")
-    device = Device(path, settings, random, batched)
+    device = Device(card_graph[0], settings, random, card_graph[1])
     for made, prompt, numbers in zip(device.generate(6), PROMPTS, random, strict=True):
-        answer: list[int] = []
-        for token in made:
-            row = reference(source, [*prompt, *answer])[-1]
-            assert token == chosen(row, [*prompt], answer, settings, numbers)
-            answer.append(token)
+        rows = reference(source, [*prompt, *made])[len(prompt) - 1 : -1]
+        for place, (token, row) in enumerate(zip(made, rows, strict=True)):
+            assert token == chosen(row, [*prompt], made[:place], settings, numbers)
 
 
 def test_a_new_prompt_starts_clear(source: DecoderModel, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +20,13 @@ from modelc.targets.qaic.loop import Loop
 from modelc.targets.qaic.runtime import CardRuntime, open_runtime
 from modelc.targets.runtime import Sampling
 
+Greedy = Callable[[list[int], int], tuple[int, ...]]
 PROMPTS = [list(np.random.default_rng(n).integers(0, 40, 5 + 6 * n)) for n in range(5)]
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> DecoderModel:
-    made = tiny_source(tiny_config(), tmp_path / "weights.bin")
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> DecoderModel:
+    made = tiny_source(tiny_config(), tmp_path_factory.mktemp("source") / "weights.bin")
     write_weights(made)
     return made
 
@@ -33,14 +36,24 @@ def opened(path: Path, **settings: object) -> CardRuntime:
     return open_runtime({"model": path}, shapes)
 
 
-def greedy(source: DecoderModel, prompt: list[int], count: int) -> tuple[int, ...]:
-    tokens = [*prompt]
-    for _ in range(count):
-        tokens.append(int(reference(source, tokens)[-1].argmax()))
-    return tuple(tokens[len(prompt) :])
+@pytest.fixture(scope="module")
+def greedy(source: DecoderModel) -> Greedy:
+    """The float model's own answer to a prompt, of so many tokens."""
+
+    @cache
+    def following(*tokens: int) -> int:
+        return int(reference(source, tokens)[-1].argmax())
+
+    def answer(prompt: list[int], count: int) -> tuple[int, ...]:
+        tokens = [*prompt]
+        for _ in range(count):
+            tokens.append(following(*tokens))
+        return tuple(tokens[len(prompt) :])
+
+    return answer
 
 
-def test_logits_and_tokens(source: DecoderModel, tmp_path: Path) -> None:
+def test_logits_and_tokens(source: DecoderModel, greedy: Greedy, tmp_path: Path) -> None:
     runtime = opened(write_card_graph(source, tmp_path))
     expected = reference(source, PROMPTS[3])
     logits = runtime.logits(PROMPTS[3])
@@ -50,15 +63,17 @@ def test_logits_and_tokens(source: DecoderModel, tmp_path: Path) -> None:
     assert not runtime.findings(PROMPTS[3], logits[::-1])[0].passed
     streamed: list[int] = []
     made = runtime.generate(PROMPTS[1], Sampling(), 6, (), streamed.append)
-    assert made.token_ids == tuple(streamed) == greedy(source, PROMPTS[1], 6)
+    assert made.token_ids == tuple(streamed) == greedy(PROMPTS[1], 6)
     assert made.prompt_tokens == len(PROMPTS[1])
     assert made.prefill_seconds > 0 and made.decode_tokens_per_s > 0
     runtime.close()
 
 
-def test_it_ends_at_stop_tokens_and_with_the_context(source: DecoderModel, tmp_path: Path) -> None:
+def test_it_ends_at_stop_tokens_and_with_the_context(
+    source: DecoderModel, greedy: Greedy, tmp_path: Path
+) -> None:
     runtime = opened(write_card_graph(source, tmp_path))
-    expected = greedy(source, PROMPTS[1], 6)
+    expected = greedy(PROMPTS[1], 6)
     stop = expected[3]
     first = expected.index(stop)
     made = runtime.generate(PROMPTS[1], Sampling(), 6, (stop,))
@@ -70,12 +85,14 @@ def test_it_ends_at_stop_tokens_and_with_the_context(source: DecoderModel, tmp_p
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_prompts_side_by_side(source: DecoderModel, tmp_path: Path, batched: bool) -> None:
+def test_prompts_side_by_side(
+    source: DecoderModel, greedy: Greedy, tmp_path: Path, batched: bool
+) -> None:
     """More prompts than slots: each gives what it gives alone, and continuous batching lets one
     start before its neighbour has ended."""
     path = write_card_graph(source, tmp_path, continuous_batching=batched)
     runtime = opened(path, sequences=2, continuous_batching=batched)
-    expected = [greedy(source, prompt, 6) for prompt in PROMPTS]
+    expected = [greedy(prompt, 6) for prompt in PROMPTS]
     stop = expected[0][2]
     expected = [row[: row.index(stop)] if stop in row else row for row in expected]
     told: list[tuple[int, int]] = []
@@ -90,13 +107,15 @@ def test_prompts_side_by_side(source: DecoderModel, tmp_path: Path, batched: boo
     assert (third < last_of_second) == batched
 
 
-def test_speculation_and_shorter_lengths(source: DecoderModel, tmp_path: Path) -> None:
+def test_speculation_and_shorter_lengths(
+    source: DecoderModel, greedy: Greedy, tmp_path: Path
+) -> None:
     """The other contracts generate the same tokens."""
     path = write_card_graph(source, tmp_path, num_logits_to_keep=True, comp_ctx_lengths=True)
     lengths = {"prefill_lengths": [16, 64], "decode_lengths": [32, 64]}
     runtime = opened(path, decode_seq_len=3, **lengths)
     made = runtime.generate(PROMPTS[4], Sampling(), 8, ())
-    assert made.token_ids == greedy(source, PROMPTS[4], 8)
+    assert made.token_ids == greedy(PROMPTS[4], 8)
     short = opened(path, prefill_lengths=[16], decode_lengths=[64])
     with pytest.raises(BadInput, match="position 23 is beyond the 16"):
         short.generate(PROMPTS[4], Sampling(), 8, ())
@@ -131,7 +150,9 @@ def test_random_tokens_follow_the_seed(source: DecoderModel, tmp_path: Path) -> 
     assert made[0] == made[1] and len(set(made)) == 3
 
 
-def test_more_states_than_a_call_takes(source: DecoderModel, tmp_path: Path) -> None:
+def test_more_states_than_a_call_takes(
+    source: DecoderModel, greedy: Greedy, tmp_path: Path
+) -> None:
     """Prefix caching: six states, decoding calls of two; a state is picked by its number."""
     path = write_card_graph(source, tmp_path, continuous_batching=True)
     shapes = CallShapes(CONTEXT, 8, 6, True, decode_sequences=2)
@@ -145,16 +166,16 @@ def test_more_states_than_a_call_takes(source: DecoderModel, tmp_path: Path) -> 
         loop.decode({0: [1], 1: [1], 2: [1]}, {0: 0, 1: 0, 2: 0})
     runtime = CardRuntime(loop.engine, shapes)
     made = runtime.generate_all(PROMPTS, Sampling(), 4, ())
-    assert [row.token_ids for row in made] == [greedy(source, prompt, 4) for prompt in PROMPTS]
+    assert [row.token_ids for row in made] == [greedy(prompt, 4) for prompt in PROMPTS]
 
 
 @pytest.mark.parametrize("half", ["prefill", "decode"])
-def test_one_half_alone(half: str, source: DecoderModel, tmp_path: Path) -> None:
+def test_one_half_alone(half: str, source: DecoderModel, greedy: Greedy, tmp_path: Path) -> None:
     runtime = opened(write_card_graph(source, tmp_path), half=half)
     logits = runtime.logits(PROMPTS[2])
     assert_close(logits, reference(source, PROMPTS[2]))
     assert all(finding.passed for finding in runtime.findings(PROMPTS[2], logits))
-    first = greedy(source, PROMPTS[2], 3)
+    first = greedy(PROMPTS[2], 3)
     assert runtime.generate(PROMPTS[2], Sampling(), 1, ()).token_ids == first[:1]
     if half == "decode":
         assert runtime.generate(PROMPTS[2], Sampling(), 3, ()).token_ids == first
