@@ -14,7 +14,7 @@ from support.tiny_source import tiny_config, tiny_source, write_weights
 from modelc.decoder.builder import build_decoder
 from modelc.decoder.check import check_config, check_source
 from modelc.decoder.config import DecoderConfig, Experts, load_config, save_config
-from modelc.decoder.experts import routed_sizes
+from modelc.decoder.expert_modules import routed_sizes
 from modelc.decoder.parameters import count_parameters
 from modelc.errors import BadInput
 from modelc.ir.provenance import module_of

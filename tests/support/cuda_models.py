@@ -10,7 +10,7 @@ import numpy as np
 
 from modelc.decoder.builder import build_decoder
 from modelc.decoder.config import DecoderModel
-from modelc.decoder.experts import is_router
+from modelc.decoder.expert_modules import is_router
 from modelc.pipeline.cuda_plan import lower
 from modelc.pipeline.module_kinds import matrix_shapes
 from modelc.reference.stream import StreamedReference

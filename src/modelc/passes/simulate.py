@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 import onnx_ir as ir
 
-from modelc.decoder.experts import is_router
+from modelc.decoder.expert_modules import is_router
 from modelc.ir.encodings import Encoding
 from modelc.ir.legality import Stage
 from modelc.ir.packing.choose import Blocks, Gguf, choose_packing

@@ -145,7 +145,7 @@ def _on_cpu(job: Job) -> Estimate:
     """Activations are those of the expanded graph, so attention scores count whole: an upper bound,
     as the kernels fuse them."""
     from modelc.decoder.builder import build_decoder
-    from modelc.decoder.experts import routed_sizes
+    from modelc.decoder.expert_modules import routed_sizes
     from modelc.ir.liveness import peak_activations
     from modelc.passes.expand import ExpandComposites
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from modelc.decoder.experts import is_router
+from modelc.decoder.expert_modules import is_router
 from modelc.errors import BadInput
 from modelc.files import whole_file, write_atomic
 from modelc.ir.arrays import load_sequence, save_sequence

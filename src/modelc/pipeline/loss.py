@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from modelc.decoder.experts import is_expert
+from modelc.decoder.expert_modules import is_expert
 from modelc.errors import BadInput
 from modelc.ir.provenance import module_of
 from modelc.ir.weights import StoredWeight

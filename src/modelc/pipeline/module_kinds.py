@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from modelc.decoder.config import DecoderModel
-from modelc.decoder.experts import is_router
+from modelc.decoder.expert_modules import is_router
 from modelc.ir.stored import tensor_shape
 from modelc.pipeline.job import Job
 from modelc.quant.overrides import EMBEDDING, HEAD, weight_kinds

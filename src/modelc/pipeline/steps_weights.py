@@ -79,7 +79,7 @@ def unreached(folder: Path) -> list[str]:
 
 def matrix_forms(model: ir.Model, kinds: Mapping[str, str]) -> dict[str, Form]:
     """Return the form of every linear layer's matrix, by module; routers of experts have none."""
-    from modelc.decoder.experts import is_router
+    from modelc.decoder.expert_modules import is_router
     from modelc.ir.packing.kinds import KINDS
     from modelc.passes.htp.quantised_weights import kind_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from modelc.decoder.experts import is_router
+from modelc.decoder.expert_modules import is_router
 from modelc.errors import BadInput, ModelcError, Where
 from modelc.ir.packing.choose import Blocks, Gguf, choose_packing
 from modelc.ir.packing.form_packing import FormPacking, form_packing

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from modelc.decoder.experts import is_router
+from modelc.decoder.expert_modules import is_router
 from modelc.ir.emit import Scope, dims_of, new_value
 from modelc.ir.legality import Stage
 from modelc.ir.packing.choose import Blocks, Gguf, choose_packing
