@@ -74,6 +74,28 @@ def test_coded_weights(kind: str, act: str, floor: float, models: Path, tmp_path
     assert floor < decibels(logits, float_logits(model, TOKENS)) < 40
 
 
+@pytest.mark.parametrize(
+    ("identity", "kind"), [("llama-bias", "e4m3_channel"), ("mixtral", "e4m3")]
+)
+def test_norms_write_the_codes_that_layers_read(
+    identity: str, kind: str, models: Path, tmp_path: Path
+) -> None:
+    model = read_model(made(identity, models))
+    apart = opened(model, tmp_path / "2", options(model, kind, act="bf16", opt=2))
+    fused = opened(model, tmp_path / "3", options(model, kind, act="bf16", opt=3))
+    assert np.array_equal(fused.logits(TOKENS), apart.logits(TOKENS))
+
+    def launched(name: str) -> list[str]:
+        plan = load_plan(tmp_path / name / "plan.json")
+        prefill = next(one for one in plan.functions if one.kind == "prefill")
+        return [plan.variants[call.kernel].kernel for call in prefill.calls]
+
+    assert "add_rms_norm_fp8" in launched("3") and "add_rms_norm_fp8" not in launched("2")
+    assert len(launched("3")) < len(launched("2"))
+    assert load_plan(tmp_path / "3" / "plan.json").captures
+    assert not load_plan(tmp_path / "2" / "plan.json").captures
+
+
 def test_what_is_left_to_torch_is_listed(models: Path, tmp_path: Path) -> None:
     model = read_model(made("llama-bias", models))
     least = write_plan(model, tmp_path / "0", options(model, opt=0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,8 @@ def written_plan(
     whole = WholeReference(build_decoder(source, sizes.context_length), threads=1)
     settings = {"act": act, "kinds": dict(kinds), "sums": opt >= 1, "ranks": 1, "rank": 0}
     lowered, _ = run_passes(graph, build_pipeline(f"cuda-{opt}", settings), graph="decoder")
-    plan, weights = make_plan(lowered, sizes, act=act, kv=act, few=few and opt >= 2)
-    save_plan(plan, folder / PLAN)
+    plan, weights = make_plan(lowered, sizes, act=act, kv=act, opt=opt if few else min(opt, 1))
+    save_plan(replace(plan, captures=opt >= 3), folder / PLAN)
     write_weights(weights, folder / weights_name(0, 1))
     return TinyPlan(folder, load_plan(folder / PLAN), whole)
 

@@ -64,5 +64,5 @@ def lower(
     model, _ = run_passes(graph, passes, graph="decoder", dump_dir=dump_dir)
     sizes = Sizes(context_length, options["max_batch"], options["prefill_chunk"], options["page"])
     return make_plan(
-        model, sizes, act=options["act"], kv=options["kv"], few=opt >= 2, ranks=options["ranks"]
+        model, sizes, act=options["act"], kv=options["kv"], opt=opt, ranks=options["ranks"]
     )

@@ -175,7 +175,7 @@ class GpuEngine:
             for step in steps:
                 step(sizes)
 
-        return _Captured(plain) if function.kind == "decode" else plain
+        return _Captured(plain) if plan.captures and function.kind == "decode" else plain
 
     def _step(
         self, plan: LaunchPlan, call: Call, function: Function, memory: Memory

@@ -30,6 +30,7 @@ class Numbers:
         act, kv: element types of activations and of the cache.
         page: positions in a page of the cache.
         few: use the kernels for few tokens where there are at most 16.
+        fuse_codes: norms that layers read as codes are written as codes.
     """
 
     kind: Literal["decode", "prefill"]
@@ -38,6 +39,7 @@ class Numbers:
     kv: str
     page: int
     few: bool
+    fuse_codes: bool
 
     @property
     def is_few(self) -> bool:

@@ -51,14 +51,15 @@ def make_plan(
     *,
     act: str,
     kv: str,
-    few: bool = True,
+    opt: int = 3,
     ranks: int = 1,
 ) -> tuple[LaunchPlan, dict[str, ir.TensorProtocol]]:
     """Return the launch plan of a CUDA graph, and its weights by name.
 
     Args:
         act, kv: element types of activations and of the KV cache.
-        few: kernels of their own for up to 16 tokens.
+        opt: from 2 up kernels of their own for up to 16 tokens; at 3 norms write the codes that
+            layers read, and decoding is captured into CUDA graphs.
     """
     graph = model.graph
     weights: dict[str, ir.TensorProtocol] = {}
@@ -71,7 +72,7 @@ def make_plan(
         most = {
             "tokens": tokens, "sequences": sequences, "rows": rows, "max_pages": sizes.max_pages,
         }  # fmt: skip
-        numbers = Numbers(kind, most, act, kv, sizes.page, few)
+        numbers = Numbers(kind, most, act, kv, sizes.page, opt >= 2, opt >= 3)
         emitter = Emitter(numbers, weights, variants, same=same)
         dispatch(graph, emitter)
         (logits,) = graph.outputs
@@ -101,6 +102,7 @@ def make_plan(
         weights=facts,
         variants=variants,
         functions=tuple(functions),
+        captures=opt >= 3,
         ranks=ranks,
     )
     return plan, weights

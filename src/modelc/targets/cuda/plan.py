@@ -153,6 +153,7 @@ class LaunchPlan:
     """All that running a bundle takes beside weights and cubins.
 
     Attributes:
+        captures: decoding becomes CUDA graphs.
         ranks: devices that share the model.
     """
 
@@ -163,6 +164,7 @@ class LaunchPlan:
     weights: Mapping[str, WeightFacts]
     variants: Mapping[str, Variant]
     functions: tuple[Function, ...]
+    captures: bool = True
     ranks: int = 1
     format: int = FORMAT
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import onnx_ir as ir
 
 from modelc.ir.emit import dims_of
 from modelc.targets.cuda.emitter import Emitter, Rule
 from modelc.targets.cuda.kernel import Constants
+from modelc.targets.cuda.patterns.codes import codes_wanted, make_codes
 from modelc.targets.cuda.patterns.values import (
     Tensors,
     real,
@@ -36,33 +37,33 @@ def _embed(node: ir.Node, emitter: Emitter) -> None:
 
 def _rms_norm(node: ir.Node, emitter: Emitter) -> None:
     x, weight = values_of(node, 2)
-    emitter.launch(
-        node,
-        "rms_norm",
-        {
-            "x": emitter.read(x),
-            "weight": emitter.read(weight),
-            "out": emitter.make(node.outputs[0]),
-        },
-        {"width": width_of(x), "epsilon": real(node, "epsilon")},
-    )
+    tensors: Tensors = {"x": emitter.read(x), "weight": emitter.read(weight)}
+    _launch_norm(node, emitter, "rms_norm", tensors)
 
 
 def _add_rms_norm(node: ir.Node, emitter: Emitter) -> None:
     x, residual, weight = values_of(node, 3)
-    total, out = node.outputs
-    emitter.launch(
-        node,
-        "add_rms_norm",
-        {
-            "x": emitter.read(x),
-            "residual": emitter.read(residual),
-            "weight": emitter.read(weight),
-            "total": emitter.make(total),
-            "out": emitter.make(out),
-        },
-        {"width": width_of(x), "epsilon": real(node, "epsilon")},
-    )
+    tensors: Tensors = {
+        "x": emitter.read(x),
+        "residual": emitter.read(residual),
+        "weight": emitter.read(weight),
+        "total": emitter.make(node.outputs[0]),
+    }
+    _launch_norm(node, emitter, "add_rms_norm", tensors)
+
+
+def _launch_norm(node: ir.Node, emitter: Emitter, kernel: str, tensors: Tensors) -> None:
+    """Where layers read the norm as codes, it is written as codes, and as numbers only if others
+    read it too."""
+    out = node.outputs[-1]
+    constants: dict[str, Any] = {"width": width_of(out), "epsilon": real(node, "epsilon")}
+    group, is_read = codes_wanted(out, emitter)
+    if not group:
+        emitter.launch(node, kernel, {**tensors, "out": emitter.make(out)}, constants)
+        return
+    codes, scales = make_codes(out, emitter, group)
+    tensors |= {"codes": codes, "scales": scales, "out": emitter.make(out) if is_read else None}
+    emitter.launch(node, f"{kernel}_fp8", tensors, {**constants, "group": group})
 
 
 def _add(node: ir.Node, emitter: Emitter) -> None:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from modelc.targets.cuda.emitter import Emitter, Rule
 from modelc.targets.cuda.kernel import Constants
-from modelc.targets.cuda.patterns.linear import quantised
+from modelc.targets.cuda.patterns.codes import quantised
 from modelc.targets.cuda.patterns.values import (
     Tensors,
     number,

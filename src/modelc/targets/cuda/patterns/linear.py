@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import onnx_ir as ir
 
-from modelc.errors import BadInput, Where
-from modelc.ir.emit import dims_of
-from modelc.ir.provenance import module_of
 from modelc.targets.cuda.emitter import Emitter, Rule
-from modelc.targets.cuda.kernel import Extent
+from modelc.targets.cuda.patterns.codes import quantised
 from modelc.targets.cuda.patterns.values import (
     Tensors,
     number,
-    size_of,
     text,
     values_of,
     width_of,
@@ -53,36 +48,6 @@ def _fp8_linear(node: ir.Node, emitter: Emitter) -> None:
         codes_of, scales_of = quantised(node, emitter, x, block, static)
         tensors |= {"x": codes_of, "x_scales": scales_of}
     _launch_linear(node, emitter, kernel, tensors, bias)
-
-
-def quantised(
-    node: ir.Node, emitter: Emitter, x: ir.Value, block: int, static: ir.Value | None = None
-) -> tuple[str, str]:
-    """Return the codes and the scales of activations, made once for all that read them. What
-    experts give, [tokens, used, width], has scales for each of its rows.
-
-    Raises:
-        BadInput: a row of an expert is no whole number of blocks.
-    """
-    name, width, (lead, *sides) = emitter.read(x), width_of(x), dims_of(x)
-    group, rows = block or width, math.prod(size_of(side) for side in sides[:-1])
-    if rows > 1 and width % group:
-        raise BadInput(
-            f"experts {width} wide are no whole number of blocks of {group}",
-            where=Where(module=module_of(node)),
-            hint="use --quant fp8",
-        )
-    codes, scales = f"{name}.codes.{group}", f"{name}.scales.{group}"
-    if codes not in emitter.buffers:
-        first = Extent(rows, str(lead))
-        emitter.buffer(codes, "e4m3", (first, Extent(width)))
-        each = (Extent(-(-width // group)),) if block else ()
-        emitter.buffer(scales, "fp32", (first, *each))
-        names: Tensors = {"x": name, "out": codes, "scales": scales}
-        names["static_scale"] = emitter.read_optional(static)
-        # The rows of a token lie side by side, as one row to the kernel.
-        emitter.launch(node, "quantise_fp8", names, {"width": rows * width, "group": group})
-    return codes, scales
 
 
 def _launch_linear(

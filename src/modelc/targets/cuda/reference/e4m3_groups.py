@@ -17,7 +17,8 @@ def store_groups(
     scales: torch.Tensor | None,
     group: int,
 ) -> None:
-    """values and codes [tokens, width]; scales [tokens, width / group] where none is given."""
+    """values and codes [tokens, width]; scales [tokens, width / group], or [tokens] of one group,
+    where no static one is given."""
     import torch
 
     grouped = values.float().reshape(len(values), -1, group)
@@ -25,7 +26,7 @@ def store_groups(
         largest = grouped.abs().amax(-1)
         steps = torch.where(largest > 0, largest / LARGEST, 1.0)
         assert scales is not None
-        scales.copy_(steps)
+        scales.view(steps.shape).copy_(steps)
         quotients = grouped / steps[..., None]
     else:
         quotients = grouped / static_scale
