@@ -15,6 +15,10 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+# Matrices are small here: threads that share one wait for each other most of the time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from support import random_models
 from support.commands import Ran, modelc
 from support.write_gguf import write_gguf
