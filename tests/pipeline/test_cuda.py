@@ -145,6 +145,12 @@ def test_heads_that_cannot_be_shared_are_refused(models: Path) -> None:
         write_plan(model, models / "three", options(model, ranks=3))
 
 
+def test_blocks_are_not_cut_between_devices(models: Path) -> None:
+    model = read_model(made("llama-bias", models))
+    with pytest.raises(BadInput, match="blocks of 128 inputs would be cut at 32"):
+        write_plan(model, models / "cut", options(model, "e4m3_b128", ranks=2))
+
+
 def test_memory_is_what_is_allocated(models: Path, tmp_path: Path) -> None:
     model = read_model(made("qwen3_moe", models))
     runtime = opened(model, tmp_path, options(model, act="bf16"))

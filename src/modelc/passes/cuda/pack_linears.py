@@ -121,6 +121,8 @@ class PackLinears(Pass):
         check_form(form, matrix.width, scope.module)
         if form is not None and form.block_rows > 1:
             _check_rows(matrix, form.block_rows, scope.module)
+        if form is not None and form.block and columns and columns[1] % form.block:
+            raise _cut(f"{form.block} inputs", columns[1], scope.module)
         if form is None:
             return "Linear", [scope.tensor(matrix.floats(ACT_TYPES[self.act], f"{name}.rows"))], {}
         codes = scope.tensor(matrix.codes(f"{name}.codes"))
@@ -135,11 +137,15 @@ def _check_rows(matrix: RowMatrix, block_rows: int, module: str) -> None:
     """Blocks of a checkpoint's own codes are not cut."""
     for source in matrix.sources:
         if isinstance(source, CodedMatrix) and source.rows and source.rows[0] % block_rows:
-            raise BadInput(
-                f"blocks of {block_rows} outputs would be cut at {source.rows[0]}",
-                where=Where(module=module),
-                hint="use another --tensor-parallel",
-            )
+            raise _cut(f"{block_rows} outputs", source.rows[0], module)
+
+
+def _cut(block: str, place: int, module: str) -> BadInput:
+    return BadInput(
+        f"blocks of {block} would be cut at {place}",
+        where=Where(module=module),
+        hint="use another --tensor-parallel, or a scheme without blocks",
+    )
 
 
 def _as_stored(matrices: Sequence[StoredMatrix]) -> tuple[StoredMatrix, ...]:
