@@ -180,7 +180,7 @@ def test_plans_are_the_same_each_time(models: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        ('"format":1', '"format":99', "format 99"),
+        ('"format":2', '"format":99', "format 99"),
         ('"offset":0', '"offset":1', "the place of"),
         ('"arena":', '"arena":1,"was":', "launch plan"),
         ('"kernel":"rms_norm-', '"kernel":"other-', "not there"),

@@ -54,7 +54,7 @@ def launched_tokens(plan: LaunchPlan) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     for function in plan.functions:
         tokens = function.most["tokens"]
-        for call in function.calls:
+        for call in (*function.calls, *function.greedy, *function.sampled):
             if call.kernel:
                 least, most = found.get(call.kernel, (tokens, tokens))
                 found[call.kernel] = min(least, tokens), max(most, tokens)

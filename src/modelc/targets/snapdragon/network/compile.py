@@ -154,6 +154,7 @@ def _compile(
     output = output.resolve()
     where = Where(step=step, graph=name)
     prepared = prepare(model, name, chipset, options, where)
+    proto = read_proto(model)  # before: the wrapper may be written in its place
     reply = run_worker(
         "modelc.targets.snapdragon.network.compile_worker",
         {**prepared.job(model, name), "output": str(output), "cpu": cpu},
@@ -162,7 +163,6 @@ def _compile(
         where=where,
         hint="if it ran out of memory or time, compile with less effort or a smaller network",
     )
-    proto = read_proto(model)
     judged = read_judged(reply["judged"], [node.name for node in proto.graph.node])
     made = CompiledNetwork(
         binary=output,
