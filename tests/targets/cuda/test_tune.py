@@ -179,7 +179,12 @@ def norms_of(plan: LaunchPlan) -> LaunchPlan:
     """A plan of its first norm alone: few tiles to compile."""
     key = next(key for key, one in plan.variants.items() if one.kernel == "rms_norm")
     functions = tuple(
-        replace(one, calls=tuple(call for call in one.calls if call.kernel == key))
+        replace(
+            one,
+            calls=tuple(call for call in one.calls if call.kernel == key),
+            greedy=(),
+            sampled=(),
+        )
         for one in plan.functions
     )
     return replace(plan, variants={key: plan.variants[key]}, functions=functions)
