@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -123,3 +124,15 @@ def test_what_is_refused(
 ) -> None:
     ran = call("compile", llama_folder, *options, "--context-length", "64")
     assert ran.code == 2 and message in ran.stderr and "hint:" in ran.stderr
+
+
+@pytest.mark.parametrize("package", ["torch", "triton"])
+def test_without_what_it_takes(
+    package: str, llama_folder: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    absent = lambda name, *rest: None if name == package else found(name, *rest)  # noqa: E731
+    monkeypatch.setattr("importlib.util.find_spec", absent)
+    monkeypatch.setattr("modelc.targets.cuda.choose_engine.find_spec", absent)
+    ran = call("compile", llama_folder, *OPTIONS, "--quant", "bf16")
+    assert ran.code == 3 and "pip install 'modelc[cuda]'" in ran.stderr

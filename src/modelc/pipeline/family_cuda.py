@@ -21,6 +21,7 @@ from modelc.pipeline.steps import IR
 from modelc.pipeline.steps_cuda import KERNEL_FACTS, KERNELS, MEMORY, PLAN
 from modelc.pipeline.store import Entry
 from modelc.targets.cuda.aot import check_triton
+from modelc.targets.cuda.choose_engine import check_torch
 from modelc.targets.cuda.inputs import INPUTS
 from modelc.targets.cuda.plan import Function, LaunchPlan, load_plan
 from modelc.targets.cuda.tile_table import read_tiles, shipped_digest
@@ -28,6 +29,12 @@ from modelc.targets.cuda.tile_table import read_tiles, shipped_digest
 _HERE: Final = "modelc.pipeline.steps_cuda"
 _TOKENS: Final = 256
 _TYPES: Final = {"i32": "int32", "fp32": "float32"}
+
+
+def _requires(job: Job) -> None:
+    """What compiles, and what the result is verified with."""
+    check_triton()
+    check_torch()
 
 
 def _steps(job: Job) -> tuple[Step, ...]:
@@ -133,7 +140,7 @@ def _files_of_bundle(folder: Path, manifest: Manifest) -> dict[str, Path]:
 
 CUDA: Final = Family(
     canonical_length=lambda job: max(job.recipe.context_length, default=0),
-    requires=lambda job: check_triton(),
+    requires=_requires,
     stages=_stages,
     steps=_steps,
     runs_on=lambda job: ("lower",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -13,16 +14,21 @@ from modelc.targets.cuda.interpret import SWITCH
 ENGINES: Final = ("auto", "cuda", "reference", "interpreter")
 
 
+def check_torch() -> None:
+    """Raise Missing if torch, which every engine needs, is not installed."""
+    if find_spec("torch") is None:
+        raise Missing("torch is not installed", hint="pip install 'modelc[cuda]'")
+
+
 def gpu_name() -> str:
     """Return what torch calls the GPU, "" if it finds none.
 
     Raises:
         Missing: torch is not installed.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise Missing("torch is not installed", hint="pip install 'modelc[cuda]'") from error
+    check_torch()
+    import torch
+
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 
 
