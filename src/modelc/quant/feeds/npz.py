@@ -23,7 +23,7 @@ _DAMAGED: Final = (
     EOFError,
     ValueError,
     MemoryError,
-    NotImplementedError,
+    NotImplementedError,  # zipfile's word for a compression that it doesn't know
     zipfile.BadZipFile,
     zlib.error,
 )

@@ -120,7 +120,7 @@ def start_ranks(plan_file: Path, count: int, engine: str, kernels: Path | None) 
     ]  # fmt: skip
     try:
         meet(0, count, engine)
-    except BaseException:
+    except BaseException:  # Ctrl-C as well: they would wait for the first device for ever
         for follower in followers:
             follower.kill()
         raise

@@ -11,9 +11,9 @@ from transformers.models.mixtral.modeling_mixtral import MixtralConfig, MixtralT
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeConfig, Qwen3MoeTopKRouter
 
 from modelc.targets.cuda.aot import ARCHES, compile_variants
+from modelc.targets.cuda.gpus import SHARED_BYTES
 from modelc.targets.cuda.kernel import Tile, power_of_two
 from modelc.targets.cuda.kernel_table import KERNELS
-from modelc.targets.cuda.rows.expert_tiles import SHARED
 from modelc.targets.cuda.rows.experts import EXPERTS, takes_few, tile_rows, tiles_extent
 from modelc.targets.cuda.variant import Variant
 
@@ -315,4 +315,4 @@ def test_experts_compile(arch: int, tmp_path: Path) -> None:
     for variant in variants:
         cubin = cubins[variant.key]
         assert cubin.path.read_bytes()[:4] == b"\x7fELF"
-        assert cubin.shared <= SHARED[arch], variant.kernel
+        assert cubin.shared <= SHARED_BYTES[arch], variant.kernel

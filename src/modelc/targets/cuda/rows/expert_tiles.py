@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from modelc.targets.cuda.gpus import SHARED_BYTES
 from modelc.targets.cuda.kernel import Constants, Tile, power_of_two
-
-SHARED: Final = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
-"""Bytes of shared memory that a block of threads may have, by architecture."""
 
 _GROUP: Final = 8  # tiles that go through the columns together
 
@@ -60,7 +58,7 @@ def _grouped(
     block, rows = int(constants["block"]), _halves(constants) * columns
     stage = block * row_bytes + rows * weight_bytes
     # Small tiles wait for memory: two programs on each multiprocessor hide that.
-    room = SHARED[arch] // 2 if _is_small(constants) else SHARED[arch]
+    room = SHARED_BYTES[arch] // 2 if _is_small(constants) else SHARED_BYTES[arch]
     warps = 8 if block * rows >= 8192 else 4
     stages = min(max(room // stage, 2), 4)
     return Tile({"BLOCK_N": columns, **values, "GROUP": _GROUP}, warps, stages)
