@@ -9,9 +9,10 @@ from support.cuda_kernels import close, run_both
 from support.paged_cache import E4M3, Paged, Shape, paged, theirs
 
 from modelc.targets.cuda.aot import compile_variants
+from modelc.targets.cuda.gpus import SHARED_BYTES
 from modelc.targets.cuda.kernel import Tile
 from modelc.targets.cuda.kernel_table import KERNELS
-from modelc.targets.cuda.rows.attention import ATTENTION, SHARED
+from modelc.targets.cuda.rows.attention import ATTENTION
 from modelc.targets.cuda.variant import Variant
 
 BF16, FP16, U8 = torch.bfloat16, torch.float16, torch.uint8
@@ -241,5 +242,5 @@ def test_attention_compiles_and_fits(
     for variant in variants:
         cubin = cubins[variant.key]
         assert cubin.path.read_bytes()[:4] == b"\x7fELF"
-        assert cubin.shared <= SHARED[arch] * 1024
+        assert cubin.shared <= SHARED_BYTES[arch]
         assert cubin.scratch == 0

@@ -22,9 +22,6 @@ from modelc.targets.cuda.kernel import (
     power_of_two,
 )
 
-SHARED: Final = {80: 163, 89: 99, 90: 227, 100: 227}
-"""KiB of shared memory that a block may have, by architecture."""
-
 _CACHE = (Tensor("key_cache", "kv"), Tensor("value_cache", "kv"))
 _SCALES = (
     Tensor("key_scale", "fp32", optional=True),
