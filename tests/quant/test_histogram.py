@@ -32,9 +32,10 @@ def test_merged_in_any_order_it_is_that_of_all_values(
     merged = of(shuffled[0])
     for chunk in shuffled[1:]:
         merged = merged.merged(of(chunk))
-    assert (merged.exponent, merged.first) == (whole.exponent, whole.first)
-    np.testing.assert_array_equal(merged.counts, whole.counts)
-    assert merged.total == sum(map(len, chunks))
+    for found in (merged, of(shuffled[0]).merged(*map(of, shuffled[1:]))):
+        assert (found.exponent, found.first) == (whole.exponent, whole.first)
+        np.testing.assert_array_equal(found.counts, whole.counts)
+        assert found.total == sum(map(len, chunks))
 
 
 @settings(max_examples=80)

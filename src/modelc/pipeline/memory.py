@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Final, Literal
 
-INTERVAL_S = 0.02
-MB = 1 << 20
+INTERVAL_S: Final = 0.1
+"""Between two looks, which take Python's lock from whoever works."""
+MB: Final = 1 << 20
 
 Scope = Literal["all", "thread"]
 
@@ -35,12 +39,10 @@ class PeakMemory:
 
     def __enter__(self) -> PeakMemory:
         _return_freed_memory()
-        self._stop = threading.Event()
         self._thread = threading.get_native_id()
         self._sampled = 0
         self._mark = high_water_bytes()
-        self._sampler = threading.Thread(target=self._sample, daemon=True)
-        self._sampler.start()
+        _SAMPLER.add(self)
         return self
 
     def __exit__(
@@ -49,53 +51,107 @@ class PeakMemory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._sampler.join()
+        _SAMPLER.remove(self)
+        self.see(Resident.now())
         mark = high_water_bytes()
         exact = mark if mark > self._mark or not self._sampled else 0
         self.mb = max(self._sampled, exact) / MB
 
-    def _sample(self) -> None:
+    def see(self, now: Resident) -> None:
+        """Take in how much is resident now."""
+        mine = now.children.get(self._thread, 0)
+        children = sum(now.children.values()) if self._scope == "all" else mine
+        self._sampled = max(self._sampled, now.own + children)
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Bytes resident at one moment.
+
+    Attributes:
+        own: in this process.
+        children: by the thread that started them, in child processes and all their descendants.
+    """
+
+    own: int
+    children: Mapping[int, int]
+
+    @classmethod
+    def now(cls) -> Resident:
+        """Look; what can't be told counts as 0."""
+        started = {int(thread): children for thread, children in _children("self").items()}
+        return cls(_own("self"), {t: sum(map(_resident, c)) for t, c in started.items()})
+
+
+class _Sampler:
+    """One thread that looks for all measurements there are, and ends with the last."""
+
+    def __init__(self) -> None:
+        self._measuring: list[PeakMemory] = []
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    def add(self, measured: PeakMemory) -> None:
+        with self._lock:
+            self._measuring.append(measured)
+            if len(self._measuring) == 1:
+                self._ended = threading.Event()
+                threading.Thread(target=self._sample, args=(self._ended,), daemon=True).start()
+
+    def remove(self, measured: PeakMemory) -> None:
+        with self._lock:
+            self._measuring.remove(measured)
+            if not self._measuring:
+                self._ended.set()
+
+    def _sample(self, ended: threading.Event) -> None:
         while True:
-            self._sampled = max(self._sampled, self._now())
-            if self._stop.wait(INTERVAL_S):
+            now = Resident.now()
+            with self._lock:
+                for measured in self._measuring:
+                    measured.see(now)
+            if ended.wait(INTERVAL_S):
                 return
 
-    def _now(self) -> int:
-        if self._scope == "all":
-            return _resident("self")
-        return _own("self") + sum(map(_resident, _children("self", self._thread)))
+
+_SAMPLER: Final = _Sampler()
 
 
 def _resident(process: str) -> int:
     """Bytes resident in a process and its descendants; what has ended meanwhile counts as 0."""
-    return _own(process) + sum(_resident(child) for child in _children(process))
+    below = (child for children in _children(process).values() for child in children)
+    return _own(process) + sum(map(_resident, below))
 
 
 def _own(process: str) -> int:
     try:
-        return int(Path("/proc", process, "statm").read_text().split()[1]) * _page_bytes()
+        return int(_read(f"/proc/{process}/statm").split()[1]) * _page_bytes()
     except (OSError, IndexError):
         return 0
 
 
-def _children(process: str, thread: int | None = None) -> list[str]:
-    """Ids of the children of a process, or of those that one of its threads started."""
-    home, found = Path("/proc", process), list[str]()
+def _children(process: str) -> dict[str, list[str]]:
+    """Ids of the children of a process, by the thread that started them, where it started some."""
+    home, found = f"/proc/{process}", dict[str, list[str]]()
     with suppress(OSError):
-        tasks = home / "task"
-        for task in tasks.iterdir() if thread is None else (tasks / str(thread),):
-            found += (task / "children").read_text().split()
+        for thread in os.listdir(f"{home}/task"):  # noqa: PTH208 - paths cost more than reading
+            if children := _read(f"{home}/task/{thread}/children").decode().split():
+                found[thread] = children
     if found:
         command = _command(process)
         # Between fork and exec a child shows its parent's memory as its own.
-        found = [child for child in found if _command(child) != command]
+        found = {t: [c for c in row if _command(c) != command] for t, row in found.items()}
     return found
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+        return file.read()
 
 
 def _command(process: str) -> bytes:
     try:
-        return Path("/proc", process, "cmdline").read_bytes()
+        return _read(f"/proc/{process}/cmdline")
     except OSError:
         return b""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,16 +67,16 @@ class Histogram:
         """float64 [bins]"""
         return self.edges[:-1] + self.width / 2
 
-    def merged(self, other: Histogram) -> Histogram:
-        """Return the histogram of the values of both."""
-        exponent = max(self.exponent, other.exponent)
-        while _span(self, other, exponent) > BINS:
+    def merged(self, *others: Histogram) -> Histogram:
+        """Return the histogram of the values of all of them."""
+        every = (self, *others)
+        exponent = max(one.exponent for one in every)
+        while _span(every, exponent) > BINS:
             exponent += 1
-        mine, others = self._coarser(exponent), other._coarser(exponent)
-        first = min(mine.first, others.first)
-        last = max(one.first + one.counts.size for one in (mine, others))
-        counts = np.zeros(last - first, np.int64)
-        for one in (mine, others):
+        coarse = [one._coarser(exponent) for one in every]
+        first = min(one.first for one in coarse)
+        counts = np.zeros(max(one.first + one.counts.size for one in coarse) - first, np.int64)
+        for one in coarse:
             counts[one.first - first :][: one.counts.size] += one.counts
         return Histogram(exponent, first, counts)
 
@@ -99,10 +100,12 @@ class Histogram:
         shift = exponent - self.exponent
         if not shift:
             return self
-        indices = np.arange(self.first, self.first + self.counts.size) >> shift
-        counts = np.zeros(int(indices[-1] - indices[0]) + 1, np.int64)
-        np.add.at(counts, indices - indices[0], self.counts)
-        return Histogram(exponent, int(indices[0]), counts)
+        first = self.first >> shift
+        last = (self.first + self.counts.size - 1) >> shift
+        # Where the bins of the coarser grid begin in this one's.
+        starts = (np.arange(first, last + 1) << shift) - self.first
+        starts[0] = 0
+        return Histogram(exponent, first, np.add.reduceat(self.counts, starts))
 
 
 def _exponent(low: float, high: float) -> int:
@@ -116,11 +119,8 @@ def _exponent(low: float, high: float) -> int:
     return exponent
 
 
-def _span(one: Histogram, other: Histogram, exponent: int) -> int:
-    """Return how many bins both together need with this exponent."""
-    ours, theirs = exponent - one.exponent, exponent - other.exponent
-    first = min(one.first >> ours, other.first >> theirs)
-    last = max(
-        (one.first + one.counts.size - 1) >> ours, (other.first + other.counts.size - 1) >> theirs
-    )
+def _span(histograms: Sequence[Histogram], exponent: int) -> int:
+    """Return how many bins all together need with this exponent."""
+    first = min(one.first >> (exponent - one.exponent) for one in histograms)
+    last = max((one.first + one.counts.size - 1) >> (exponent - one.exponent) for one in histograms)
     return last - first + 1

@@ -94,14 +94,15 @@ class TensorStatistics:
         """Standard deviation of the values."""
         return math.sqrt(max(self.squares / self.histogram.total - self.mean**2, 0.0))
 
-    def merged(self, later: TensorStatistics) -> TensorStatistics:
-        """Return the statistics of these sequences and `later` ones."""
+    def merged(self, *later: TensorStatistics) -> TensorStatistics:
+        """Return the statistics of these sequences and `later` ones, in their order."""
+        every = (self, *later)
         return TensorStatistics(
-            np.concatenate([self.lows, later.lows]),
-            np.concatenate([self.highs, later.highs]),
-            self.sum + later.sum,
-            self.squares + later.squares,
-            self.histogram.merged(later.histogram),
+            np.concatenate([one.lows for one in every]),
+            np.concatenate([one.highs for one in every]),
+            sum(one.sum for one in every),
+            sum(one.squares for one in every),
+            self.histogram.merged(*(one.histogram for one in later)),
         )
 
     def share_outside(self, low: float, high: float) -> float:
