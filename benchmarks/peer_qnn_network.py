@@ -66,7 +66,7 @@ def compile(model: str, folder: str, target: str) -> dict[str, Any]:
         "ep.context_file_path": str(context / WRAPPER),
     }
     options = provider_options(find_chipset(target), CompileOptions())
-    open_session(Path(folder, QUANTISED), registration="compile", options=options, entries=entries)
+    open_session(Path(folder, QUANTISED), options=options, entries=entries)
     size = sum(path.stat().st_size for path in context.glob("*.bin"))
     return {"seconds": time.perf_counter() - start, "mb": size / 2**20}
 
@@ -78,7 +78,8 @@ def simulate(model: str, folder: str, target: str, data: str, output: str) -> di
     start = time.perf_counter()
     # Its conversions at the edge are the CPU's.
     entries = {"session.disable_cpu_ep_fallback": "0"}
-    session = open_session(Path(folder, CONTEXT, WRAPPER), options={}, entries=entries)
+    context = Path(folder, CONTEXT, WRAPPER)
+    session = open_session(context, options={}, entries=entries)
     made = [session.run([output], feeds[0])[0]]
     seconds = time.perf_counter() - start
     made += [session.run([output], feed)[0] for feed in feeds[1:]]
