@@ -1,7 +1,8 @@
 """Runs every node test of the onnx package through compile, simulate and compare for HTP, and
 writes the table of operators.
 
-    python scripts/onnx_nodes.py --kept FOLDER [--only PATTERN] [--write docs/operators.md]
+    python scripts/onnx_nodes.py --kept FOLDER [--only PATTERN] [--scheme NAME]
+        [--write docs/operators.md]
 
 Results of HTP are kept in FOLDER by what they depend on, so a run that was killed goes on there,
 and one after a change computes only what is another graph now.

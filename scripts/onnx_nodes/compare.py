@@ -1,4 +1,4 @@
-"""Whether outputs are what a test expects, as half precision can tell."""
+"""Whether outputs are what a test expects, as far as a scheme can tell."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from modelc.quant.network.schemes import find_network_scheme
+from modelc.quant.network.schemes import NetworkScheme
 from modelc.verify.network import NetworkThresholds, compare_outputs, network_checks
-
-TOLERANCE: Final = 0.01
-"""Of the largest number expected. Half precision has 11 bits, and some operators take it often."""
 
 SMALLEST: Final = float(np.finfo(np.float16).tiny)
 HALF_LARGEST: Final = float(np.finfo(np.float16).max)
@@ -33,8 +30,14 @@ class Comparison:
     sqnr_db: float | None
 
 
-def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> Comparison:
-    """Compare by name; integers must be equal, NaN and infinities be where they are expected."""
+def compare(
+    expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], tolerance: float
+) -> Comparison:
+    """Compare by name; integers must be equal, NaN and infinities be where they are expected.
+
+    Args:
+        tolerance: of the largest number expected.
+    """
     wrong, worst, least = "", 0.0, None
     for name, wanted in expected.items():
         got = found[name]
@@ -55,7 +58,7 @@ def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray])
             continue
         one, other = wanted[finite].astype(np.float64), got[finite].astype(np.float64)
         error = np.abs(one - other).max(initial=0.0) / max(np.abs(one).max(initial=0.0), SMALLEST)
-        if error > TOLERANCE:
+        if error > tolerance:
             wrong = wrong or f"{name} is off by {error:.2g} of its largest number"
         worst = max(worst, float(error))
         noise = float(np.square(one - other).sum())
@@ -66,11 +69,12 @@ def compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray])
     return Comparison(wrong, worst, least)
 
 
-def is_verified(reference: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> bool:
-    """Whether modelc's own verification passes, at its thresholds for fp16."""
+def is_verified(
+    reference: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], scheme: NetworkScheme
+) -> bool:
+    """Whether modelc's own verification passes, at the scheme's thresholds."""
     if any(a.dtype.kind == "f" and np.isnan(a).any() for a in reference.values()):
         return False  # a float model that makes NaN is refused as a reference
-    scheme = find_network_scheme("fp16")
     limits = NetworkThresholds(scheme.min_sqnr_db, scheme.min_cosine)
     outputs = compare_outputs([(reference, found)])
     return all(check.passed for check in network_checks(outputs, limits))

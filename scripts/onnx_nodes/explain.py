@@ -24,10 +24,11 @@ def explain(
     inputs: Mapping[str, np.ndarray],
     expected: Mapping[str, np.ndarray],
     found: Mapping[str, np.ndarray],
+    tolerance: float,
 ) -> str:
-    """Return why `found` isn't `expected`; "" if it can't be told."""
+    """Return why what half precision `found` isn't `expected`; "" if it can't be told."""
     try:
-        if compare(expected, NetworkReference(lowered).run(inputs)).difference:
+        if compare(expected, NetworkReference(lowered).run(inputs), tolerance).difference:
             return LOWERED
         values = in_half_precision(lowered, inputs)
     except Exception:  # no kernel on the CPU: then nothing is known
@@ -36,9 +37,9 @@ def explain(
     if any(np.abs(value[np.isfinite(value)]).max(initial=0) > HALF_LARGEST for value in floats):
         return TOO_LARGE
     emulated = {name: _to_half(values[name]) for name in expected}
-    if not compare(emulated, found).difference:
+    if not compare(emulated, found, tolerance).difference:
         return ROUNDED
-    return COARSE if compare(expected, emulated).difference else ""
+    return COARSE if compare(expected, emulated, tolerance).difference else ""
 
 
 def in_half_precision(model: ir.Model, inputs: Mapping[str, np.ndarray]) -> Arrays:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from onnx_nodes.compare import TOLERANCE
 from onnx_nodes.outcome import VERDICTS, Outcome, Verdict
+from onnx_nodes.schemes import SCHEMES
 from onnx_nodes.simulated import CHIPSET
 
 _PACKAGES: Final = ("onnx", "onnxruntime", "onnxruntime-qnn", "modelc")
@@ -29,10 +29,18 @@ _MEANINGS: Final[dict[Verdict, str]] = {
 }
 
 
-def page(outcomes: Sequence[Outcome]) -> str:
+Found = Mapping[str, Sequence[Outcome]]
+"""Outcomes of the same cases by the name of the scheme; the first of `SCHEMES` is told whole."""
+
+_FIRST, *_OTHERS = SCHEMES
+
+
+def page(found: Found) -> str:
     """Return the page; the same outcomes and versions give the same text."""
-    parts = [_INTRODUCTION, _summary(outcomes), _operators(outcomes), _refused(outcomes)]
-    parts += [_differing(outcomes), _out(outcomes)]
+    first = found[_FIRST.name]
+    parts = [_INTRODUCTION, _summary(found), _operators(found), _refused(first)]
+    parts += [_differing(tried.name, found[tried.name]) for tried in SCHEMES]
+    parts.append(_out(first))
     return "\n".join(part for part in parts if part)
 
 
@@ -41,10 +49,12 @@ _INTRODUCTION: Final = f"""# Operators of networks on HTP
 <!-- Written by scripts/onnx_nodes.py; changes belong there. -->
 
 Each test of single operators that the `onnx` package carries goes the way of a network that is
-compiled: read, optimised, lowered, compiled for `{CHIPSET}` in half precision, run in HTP's
-simulator on the test's inputs, and compared with the numbers that the test expects. A number may
-be off by {TOLERANCE:g} of the largest of its output, NaN and infinities have to be where they are
-expected, integers and bools have to be equal.
+compiled: read, optimised, lowered, compiled for `{CHIPSET}`, run in HTP's simulator on the test's
+inputs, and compared with the numbers that the test expects: in half precision, where a number may
+be off by {_FIRST.tolerance:g} of the largest of its output, and {
+    ", ".join(f"as `{tried.name}`, by {tried.tolerance:g}" for tried in _OTHERS)
+}, calibrated on the test's own
+inputs. NaN and infinities have to be where they are expected, integers and bools have to be equal.
 
 Inputs stay inputs. A test that is refused so is tried again with all inputs but the first as
 constants, as sizes, axes and weights are in models: the column *constants* counts those that need
@@ -52,26 +62,32 @@ it.
 """
 
 
-def _summary(outcomes: Sequence[Outcome]) -> str:
-    counts = Counter(outcome.verdict for outcome in outcomes)
-    written = sum(bool(outcome.becomes) for outcome in outcomes if outcome.verdict == "passed")
-    rows = [[verdict, str(counts[verdict]), _MEANINGS[verdict]] for verdict in VERDICTS]
-    rows.insert(1, ["of these as others", str(written), "HTP gets other operators in its place"])
+def _summary(found: Found) -> str:
+    counts = {name: Counter(o.verdict for o in outcomes) for name, outcomes in found.items()}
+    rows = [
+        [verdict, *(str(of[verdict]) for of in counts.values()), _MEANINGS[verdict]]
+        for verdict in VERDICTS
+    ]
+    written = [
+        str(sum(bool(o.becomes) for o in outcomes if o.verdict == "passed"))
+        for outcomes in found.values()
+    ]
+    rows.insert(1, ["of these as others", *written, "HTP gets other operators in its place"])
     versions = [[name, importlib.metadata.version(name)] for name in _PACKAGES]
     return "\n".join(
         (
             "## Summary\n",
-            _table(["result", "tests", "meaning"], rows),
+            _table(["result", *found, "meaning"], rows),
             _table(["package", "version"], versions),
         )
     )
 
 
-def _operators(outcomes: Sequence[Outcome]) -> str:
+def _operators(found: Found) -> str:
+    others = [_by_operator(found[tried.name]) for tried in _OTHERS]
     rows = []
-    for operator, group in _grouped(_in_scope(outcomes), lambda outcome: outcome.operator):
-        passed = [outcome for outcome in group if outcome.verdict in ("passed", "folded")]
-        decibels = [outcome.sqnr_db for outcome in passed if outcome.sqnr_db is not None]
+    for operator, group in _by_operator(found[_FIRST.name]).items():
+        passed = _passed(group)
         rows.append(
             [
                 operator,
@@ -80,15 +96,17 @@ def _operators(outcomes: Sequence[Outcome]) -> str:
                     sum(not outcome.becomes for outcome in passed),
                     sum(bool(outcome.becomes) for outcome in passed),
                     sum(outcome.fixed for outcome in passed),
-                    sum(outcome.verdict in _REFUSED for outcome in group),
-                    len(group) - len(passed) - sum(o.verdict in _REFUSED for o in group),
+                    _count_refused(group),
+                    _count_differing(group),
                 ),
-                f"{min(decibels):.0f}" if decibels else "",
+                _least(passed),
+                *(cell for other in others for cell in _cells(other.get(operator, []))),
                 _becomes(operator, passed),
             ]
         )
+    heads = [f"{tried.name}{what}" for tried in _OTHERS for what in ("", " differs", " least dB")]
     head = ["operator", "tests", "as it is", "as others", "constants", "refused", "differs",
-            "least dB", "becomes"]  # fmt: skip
+            "least dB", *heads, "becomes"]  # fmt: skip
     return "\n".join(
         (
             "## By operator\n",
@@ -99,6 +117,33 @@ def _operators(outcomes: Sequence[Outcome]) -> str:
             _table(head, rows),
         )
     )
+
+
+def _by_operator(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    return dict(_grouped(_in_scope(outcomes), lambda outcome: outcome.operator))
+
+
+def _passed(group: Iterable[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in group if outcome.verdict in ("passed", "folded")]
+
+
+def _count_refused(group: Iterable[Outcome]) -> int:
+    return sum(outcome.verdict in _REFUSED for outcome in group)
+
+
+def _count_differing(group: Sequence[Outcome]) -> int:
+    return len(group) - len(_passed(group)) - _count_refused(group)
+
+
+def _least(passed: Iterable[Outcome]) -> str:
+    decibels = [outcome.sqnr_db for outcome in passed if outcome.sqnr_db is not None]
+    return f"{min(decibels):.0f}" if decibels else ""
+
+
+def _cells(group: Sequence[Outcome]) -> list[str]:
+    """Return a scheme's cells of one operator: right, differing, the least decibels."""
+    passed = _passed(group)
+    return [*_numbers(len(passed), _count_differing(group)), _least(passed)]
 
 
 def _becomes(operator: str, passed: Iterable[Outcome]) -> str:
@@ -128,13 +173,13 @@ def _named(outcome: Outcome) -> str:
     return f"{outcome.operator}, as {outcome.refused_as}"
 
 
-def _differing(outcomes: Sequence[Outcome]) -> str:
+def _differing(scheme: str, outcomes: Sequence[Outcome]) -> str:
     parts = []
     titles: dict[Verdict, str] = {
-        "caught": "Caught by verification",
-        "as the CPU": "Other numbers on ONNX Runtime's CPU as well",
-        "wrong": "Wrong, and not caught",
-        "crashed": "Crashed",
+        "caught": f"Caught by verification ({scheme})",
+        "as the CPU": f"Other numbers on ONNX Runtime's CPU as well ({scheme})",
+        "wrong": f"Wrong, and not caught ({scheme})",
+        "crashed": f"Crashed ({scheme})",
     }
     for verdict, title in titles.items():
         rows = [

@@ -20,7 +20,6 @@ from modelc.ir.arrays import Arrays, load_arrays, save_arrays
 from modelc.ir.write import write_model
 from modelc.process import decode_error, encode_error
 from modelc.targets.snapdragon.chipsets import find_chipset
-from modelc.targets.snapdragon.compile import CompileOptions
 from modelc.targets.snapdragon.library import toolchain
 from modelc.targets.snapdragon.network.compile import compile_network
 from modelc.targets.snapdragon.network.options import NetworkOptions, prepare
@@ -29,7 +28,6 @@ from modelc.targets.snapdragon.network.run import run_network
 from onnx_nodes.forked import run_forked
 
 CHIPSET: Final = "snapdragon-8-elite"
-OPTIONS: Final = NetworkOptions(CompileOptions(fp16=True))
 TIMEOUT_S: Final = 120.0
 NAME: Final = "network"
 _FORMAT: Final = 1  # of what is kept: another number for other contents or another meaning
@@ -46,11 +44,16 @@ class Refusal:
 
 
 def simulate(
-    model: ir.Model, inputs: Mapping[str, np.ndarray], folder: Path, kept: Path
+    model: ir.Model,
+    inputs: Mapping[str, np.ndarray],
+    options: NetworkOptions,
+    folder: Path,
+    kept: Path,
 ) -> dict[str, np.ndarray] | Refusal:
-    """Return what HTP's simulator gives for a lowered graph in half precision, or why not.
+    """Return what HTP's simulator gives for a lowered graph, or why not.
 
     Args:
+        options: how it is compiled.
         folder: for what is written meanwhile.
         kept: the folder of earlier results.
 
@@ -60,7 +63,7 @@ def simulate(
     graph = folder / f"{NAME}.onnx"
     write_model(model, graph)
     taken = {str(value.name): inputs[str(value.name)] for value in model.graph.inputs}
-    place = kept / _key(graph, taken)
+    place = kept / _key(graph, taken, options)
     if place.with_suffix(".npz").exists():
         return load_arrays(place.with_suffix(".npz"))
     if place.with_suffix(".json").exists():
@@ -68,7 +71,7 @@ def simulate(
     form: dict[str, Any]
     try:
         with _forked():
-            outputs = _run(graph, taken, folder)
+            outputs = _run(graph, taken, options, folder)
         if not isinstance(outputs, Refusal):
             partial = place.with_suffix(".part")
             with partial.open("wb") as file:
@@ -88,17 +91,19 @@ def _read(form: dict[str, Any]) -> Refusal:
     return Refusal(**form)
 
 
-def _run(graph: Path, inputs: Arrays, folder: Path) -> dict[str, np.ndarray] | Refusal:
+def _run(
+    graph: Path, inputs: Arrays, options: NetworkOptions, folder: Path
+) -> dict[str, np.ndarray] | Refusal:
     chipset = find_chipset(CHIPSET)
     try:
         made = compile_network(
-            graph, NAME, chipset, OPTIONS, folder / f"{NAME}.bin",
+            graph, NAME, chipset, options, folder / f"{NAME}.bin",
             workdir=folder / "compile", timeout_s=TIMEOUT_S,
         )  # fmt: skip
     except ModelcError:
         # A compile is preceded by this question; here that would be half of the time.
         verdicts = probe_operators(
-            graph, chipset, OPTIONS, cache_dir=folder, workdir=folder / "probe",
+            graph, chipset, options, cache_dir=folder, workdir=folder / "probe",
             timeout_s=TIMEOUT_S,
         )  # fmt: skip
         for row in verdicts:
@@ -108,8 +113,8 @@ def _run(graph: Path, inputs: Arrays, folder: Path) -> dict[str, np.ndarray] | R
     return run_network(made.wrapper, [inputs], workdir=folder / "run", timeout_s=TIMEOUT_S)[0]
 
 
-def _key(graph: Path, inputs: Arrays) -> str:
-    prepared = prepare(graph, NAME, find_chipset(CHIPSET), OPTIONS, Where())
+def _key(graph: Path, inputs: Arrays, options: NetworkOptions) -> str:
+    prepared = prepare(graph, NAME, find_chipset(CHIPSET), options, Where())
     weights = graph.with_name(f"{graph.name}.data")
     return digest(
         {

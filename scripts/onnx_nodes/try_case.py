@@ -24,6 +24,7 @@ from onnx_nodes.compare import compare, is_verified
 from onnx_nodes.explain import explain
 from onnx_nodes.forked import in_child
 from onnx_nodes.outcome import Outcome
+from onnx_nodes.schemes import TriedScheme
 from onnx_nodes.simulated import CHIPSET, TIMEOUT_S, Refusal, simulate
 
 _NEWER: Final = ("is more than opset", "needs opset", "has unsupported type")
@@ -49,7 +50,7 @@ class Lowered:
     hint: str = ""
 
 
-def try_case(case: Case, folder: Path, kept: Path) -> Outcome:
+def try_case(case: Case, tried: TriedScheme, folder: Path, kept: Path) -> Outcome:
     """Return what becomes of a case; with constants in place of inputs, if it is refused so.
 
     Args:
@@ -58,14 +59,14 @@ def try_case(case: Case, folder: Path, kept: Path) -> Outcome:
     """
     if case.out:
         return Outcome(case.name, case.operator, "not in scope", reason=case.out)
-    found = _apart(case, folder / "given", kept)
+    found = _apart(case, tried, folder / "given", kept)
     if not found.verdict.startswith("refused") or not case.can_be_fixed:
         return found
-    again = _apart(case.fixed(), folder / "fixed", kept)
+    again = _apart(case.fixed(), tried, folder / "fixed", kept)
     return replace(again, fixed=True, as_given=found.reason)
 
 
-def lower(source: Path) -> Lowered:
+def lower(source: Path, quantised: bool) -> Lowered:
     """Return what the frontend and the passes make of an ONNX file, or why they refuse it."""
     try:
         canonical = read_network(source)
@@ -82,26 +83,26 @@ def lower(source: Path) -> Lowered:
         model, _ = run_passes(model, [check], graph="network")
         return Lowered(canonical, model, becomes, why)
     first = refused[0]
-    hint = hint_for(first.operator, first.reason, find_chipset(CHIPSET), quantised=False)
+    hint = hint_for(first.operator, first.reason, find_chipset(CHIPSET), quantised=quantised)
     return Lowered(canonical, None, becomes, why, first.operator, first.reason, hint)
 
 
-def _apart(case: Case, folder: Path, kept: Path) -> Outcome:
+def _apart(case: Case, tried: TriedScheme, folder: Path, kept: Path) -> Outcome:
     """Return what becomes of a case, tried in a child: even the frontend may crash."""
     folder.mkdir(parents=True)
     source = folder / "source.onnx"
     onnx.save(case.proto, source)
     try:
         done = in_child(
-            lambda: vars(_through(case, source, kept)), folder / "case.log", 4 * TIMEOUT_S
+            lambda: vars(_through(case, tried, source, kept)), folder / "case.log", 4 * TIMEOUT_S
         )
     except ModelcError as error:
         return Outcome(case.name, case.operator, "crashed", reason=error.message)
     return Outcome(**done)
 
 
-def _through(case: Case, source: Path, kept: Path) -> Outcome:
-    lowered = lower(source)
+def _through(case: Case, tried: TriedScheme, source: Path, kept: Path) -> Outcome:
+    lowered = lower(source, tried.scheme.is_quantised)
     told = Outcome(case.name, case.operator, "passed", becomes=lowered.becomes, why=lowered.why)
     if lowered.canonical is None or lowered.graph is None:
         if any(sign in lowered.reason for sign in _NEWER):
@@ -115,9 +116,13 @@ def _through(case: Case, source: Path, kept: Path) -> Outcome:
         )
     if not _reads_inputs(lowered.graph.graph):
         outputs = NetworkReference(lowered.graph).run(case.inputs)
-        return _compared(replace(told, verdict="folded"), lowered, case, outputs)
+        return _compared(replace(told, verdict="folded"), lowered, case, tried, outputs)
     try:
-        found = simulate(lowered.graph, case.inputs, source.parent, kept)
+        coded = tried.coded(lowered.graph.clone(), case.inputs)
+    except ModelcError as error:
+        return replace(told, verdict="refused", reason=_told(error), hint=error.hint)
+    try:
+        found = simulate(coded, case.inputs, tried.options, source.parent, kept)
     except ModelcError as error:
         return replace(told, verdict="crashed", reason=_told(error), hint=error.hint)
     if isinstance(found, Refusal):
@@ -128,7 +133,7 @@ def _through(case: Case, source: Path, kept: Path) -> Outcome:
             reason=found.reason,
             hint=found.hint,
         )
-    return _compared(told, lowered, case, found)
+    return _compared(told, lowered, case, tried, found)
 
 
 def _reads_inputs(graph: ir.Graph) -> bool:
@@ -137,19 +142,25 @@ def _reads_inputs(graph: ir.Graph) -> bool:
 
 
 def _compared(
-    told: Outcome, lowered: Lowered, case: Case, outputs: dict[str, np.ndarray]
+    told: Outcome,
+    lowered: Lowered,
+    case: Case,
+    tried: TriedScheme,
+    outputs: dict[str, np.ndarray],
 ) -> Outcome:
     assert lowered.canonical is not None and lowered.graph is not None
-    found = compare(case.expected, outputs)
+    found = compare(case.expected, outputs, tried.tolerance)
     told = replace(told, sqnr_db=found.sqnr_db, error=found.error)
     if not found.difference:
         return told
     reference = NetworkReference(lowered.canonical).run(case.inputs)
-    if not compare(reference, outputs).difference:
+    if not compare(reference, outputs, tried.tolerance).difference:
         return replace(told, verdict="as the CPU", reason=found.difference)
-    why = explain(lowered.graph, case.inputs, case.expected, outputs)
-    reason = f"{found.difference}; {why}" if why else found.difference
-    verified = is_verified(reference, outputs)
+    reason = found.difference
+    if not tried.scheme.is_quantised:
+        why = explain(lowered.graph, case.inputs, case.expected, outputs, tried.tolerance)
+        reason = f"{reason}; {why}" if why else reason
+    verified = is_verified(reference, outputs, tried.scheme)
     return replace(told, verdict="wrong" if verified else "caught", reason=reason)
 
 
