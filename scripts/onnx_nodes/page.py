@@ -9,8 +9,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from onnx_nodes.outcome import VERDICTS, Outcome, Verdict
-from onnx_nodes.schemes import SCHEMES
-from onnx_nodes.simulated import CHIPSET
+from onnx_nodes.schemes import CHIPSET, SCHEMES
 
 _PACKAGES: Final = ("onnx", "onnxruntime", "onnxruntime-qnn", "modelc")
 _REFUSED: Final = ("refused", "refused by the provider")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -11,14 +11,18 @@ import onnx_ir as ir
 
 from modelc.passes.base import run_passes
 from modelc.passes.network_quantise.quantise import QuantiseNetwork
+from modelc.pipeline.network.plan import SIGNED_PRODUCTS
 from modelc.pipeline.recipe_sections import Calibration
 from modelc.quant.network.calibrate import gather_network_statistics
 from modelc.quant.network.encodings import choose_encodings
 from modelc.quant.network.precisions import assign_precisions
 from modelc.quant.network.schemes import NetworkScheme, find_network_scheme
 from modelc.quant.observers import make_observer
+from modelc.targets.snapdragon.chipsets import find_chipset
 from modelc.targets.snapdragon.compile import CompileOptions
 from modelc.targets.snapdragon.network.options import NetworkOptions
+
+CHIPSET: Final = "snapdragon-8-elite"
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,10 @@ class TriedScheme:
         if not self.scheme.is_quantised:
             return model
         seen = gather_network_statistics(model, [inputs])
-        chosen = assign_precisions(model, self.scheme, seen, {})
+        signed = int(find_chipset(CHIPSET).htp_arch.removeprefix("v")) >= SIGNED_PRODUCTS
+        scheme = self.scheme
+        scheme = replace(scheme, precision=replace(scheme.precision, signed_products=signed))
+        chosen = assign_precisions(model, scheme, seen, {})
         observer = make_observer(Calibration().observer)
         encodings = choose_encodings(model, seen, chosen.nodes, observer, {})
         coded, _ = run_passes(model, [QuantiseNetwork(encodings, False)], graph="network")

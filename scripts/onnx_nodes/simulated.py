@@ -26,8 +26,8 @@ from modelc.targets.snapdragon.network.options import NetworkOptions, prepare
 from modelc.targets.snapdragon.network.probe import probe_operators
 from modelc.targets.snapdragon.network.run import run_network
 from onnx_nodes.forked import run_forked
+from onnx_nodes.schemes import CHIPSET
 
-CHIPSET: Final = "snapdragon-8-elite"
 TIMEOUT_S: Final = 120.0
 NAME: Final = "network"
 _FORMAT: Final = 1  # of what is kept: another number for other contents or another meaning

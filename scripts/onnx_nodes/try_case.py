@@ -24,8 +24,8 @@ from onnx_nodes.compare import compare, is_verified
 from onnx_nodes.explain import explain
 from onnx_nodes.forked import in_child
 from onnx_nodes.outcome import Outcome
-from onnx_nodes.schemes import TriedScheme
-from onnx_nodes.simulated import CHIPSET, TIMEOUT_S, Refusal, simulate
+from onnx_nodes.schemes import CHIPSET, TriedScheme
+from onnx_nodes.simulated import TIMEOUT_S, Refusal, simulate
 
 _NEWER: Final = ("is more than opset", "needs opset", "has unsupported type")
 """What the frontend says of operators, attributes and types that opset 23 doesn't have."""

@@ -148,6 +148,30 @@ def test_agrees_with_onnx_runtime_on_the_original(each: Case, tmp_path: Path) ->
     assert_close(run_graph(model, each.inputs, tmp_path), run_file(path, each.inputs))
 
 
+def test_a_range_up_to_a_list_of_one(tmp_path: Path) -> None:
+    nodes = [
+        onnx.helper.make_node("Shape", ["x"], ["sizes"]),
+        onnx.helper.make_node("Slice", ["sizes", "one", "two"], ["width"]),
+        onnx.helper.make_node("Range", ["zero", "width", "step"], ["places"]),
+        onnx.helper.make_node("Cast", ["places"], ["floats"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Add", ["x", "floats"], ["y"]),
+    ]
+    kind = onnx.helper.make_tensor_value_info
+    stored = {"one": longs(1), "two": longs(2), "zero": np.int64(0), "step": np.int64(1)}
+    graph = onnx.helper.make_graph(
+        nodes,
+        "range",
+        [kind("x", onnx.TensorProto.FLOAT, [2, 5])],
+        [kind("y", onnx.TensorProto.FLOAT, [2, 5])],
+        [onnx.numpy_helper.from_array(np.asarray(a), name) for name, a in stored.items()],
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "x")
+    inputs = {"x": floats(2, 5)}
+    model = read_network(tmp_path / "x")
+    assert_close(run_graph(model, inputs, tmp_path), run_file(tmp_path / "x", inputs))
+
+
 def _saved(model: Any, folder: Path) -> str:
     import onnx_ir as ir
 

@@ -80,6 +80,18 @@ def test_probabilities_reach_as_far_as_seen(spread: float, reach: float | None) 
     assert found == from_range(0, wanted, "uint8")
 
 
+def test_codes_of_a_logarithm_reach_far_enough() -> None:
+    net = Net()
+    log = net.op("Log", [net.input("x", [1, 8])], "log", dims=[1, 8])
+    flat = net.op("Reshape", [log, net.constant("sizes", [8])], "flat", dims=[8])
+    model = net.model(flat)
+    seen = gather_network_statistics(model, [{"x": np.linspace(1, 1.2, 8, dtype=np.float32)[None]}])
+    found = choose_encodings(model, seen, nodes_of(model, A16)).values
+    assert found["log"] == found["flat"]
+    assert 4 < found["log"].maximum < 4.01 and found["log"].minimum == 0
+    assert choose_encodings(model, seen, nodes_of(model, A8)).values["log"].maximum < 0.2
+
+
 def test_masks_do_not_spoil_the_scores() -> None:
     found = chosen("encoder", A8)
     scores = found["encoder.layer.0.masked"]

@@ -23,7 +23,7 @@ from modelc.ir.provenance import module_of
 from modelc.quant.network.calibrate import NetworkStatistics
 from modelc.quant.network.cuts import cut_of
 from modelc.quant.network.floors import floors_of
-from modelc.quant.network.known_ranges import known_encoding, softmax_range
+from modelc.quant.network.known_ranges import known_encoding, softmax_range, spanned
 from modelc.quant.network.moves import moved_by
 from modelc.quant.network.types import resolve_types
 from modelc.quant.observers import Grid, Observer
@@ -51,8 +51,8 @@ def choose_encodings(
 
     By the first rule that fits, a value's range is: known from the operator; that behind the Relu
     or Clip which alone reads it; as far as Softmax went; as far down as Softmax needs it; or what
-    `observer` makes of what was seen. Values that are only moved, joined or selected from share
-    one encoding.
+    `observer` makes of what was seen; no narrower than its operator bears. Values that are only
+    moved, joined or selected from share one encoding.
 
     Args:
         nodes: node name -> what is wanted of it, as `precisions` gives it.
@@ -133,8 +133,14 @@ class _Chooser:
         if len(known) == 1 and (only := known.pop()):
             return only
         ranges = [self._range(slot) for slot in group]
-        low, high = min(r.low for r in ranges), max(r.high for r in ranges)
         dtype = group[0].dtype
+        makers = (slot.value.producer() for slot in group)
+        found = spanned(
+            Range(min(r.low for r in ranges), max(r.high for r in ranges)),
+            (node.op_type for node in makers if node is not None),
+            BITS[dtype],
+        )
+        low, high = found.low, found.high
         if dtype == "int16" or any(self._symmetric(slot) for slot in group):
             return symmetric(max(abs(low), abs(high)), dtype)
         return from_range(low, high, dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -38,3 +38,14 @@ def softmax_range(peak: float) -> Range:
     few large probabilities are what it is about. Where all are small, as over many classes or
     tokens, codes up to 1 would leave them but the lowest ones."""
     return Range(0.0, min(max(peak * PEAK_ROOM, LEAST_PEAK), 1.0))
+
+
+LEAST_SPANS: Final[Mapping[tuple[str, int], float]] = {("Log", 16): 4.001}
+"""How far codes of so many bits have to reach in all. HTP's Log of 16 bits makes nothing but zeros
+in steps of less than 2 ** -14."""
+
+
+def spanned(found: Range, op_types: Iterable[str], bits: int) -> Range:
+    """Return a range that is wide enough for the operators that make a value of so many bits."""
+    least = max((LEAST_SPANS.get((op_type, bits), 0.0) for op_type in op_types), default=0.0)
+    return Range(found.low, max(found.high, found.low + least))

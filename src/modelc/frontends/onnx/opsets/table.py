@@ -14,7 +14,7 @@ from typing import Final
 import onnx_ir as ir
 
 from modelc.frontends.onnx.draft import Rewrite
-from modelc.frontends.onnx.opsets import attributes, meanings, newer, unrun
+from modelc.frontends.onnx.opsets import attributes, lenient, meanings, newer, unrun
 
 Adapter = Callable[[ir.Node, Rewrite], Sequence[ir.Value] | None]
 
@@ -71,6 +71,9 @@ NOT_RUN: Final[Mapping[str, Adapter]] = {
 }
 """Operators that ONNX Runtime, the reference for everything, doesn't run in opset 23."""
 
+LENIENT: Final[Mapping[str, Adapter]] = {"Range": lenient.range_}
+"""Operators of which ONNX Runtime takes more than the definition has, in any opset."""
+
 RESIZES: Final = (Change(11, meanings.upsample), Change(19, meanings.resize))
 
 NEWER: Final[Mapping[str, Adapter]] = {"Mod": newer.mod, "Swish": newer.swish}
@@ -86,5 +89,7 @@ def adapter_of(op_type: str, opset: int) -> Adapter | None:
         return next((change.adapt for change in RESIZES if opset < change.since), None)
     if op_type in NEWER:
         return NEWER[op_type]
+    if op_type in LENIENT:
+        return LENIENT[op_type]
     change = CHANGES.get(op_type)
     return change.adapt if change is not None and opset < change.since else None
