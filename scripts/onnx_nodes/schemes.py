@@ -17,6 +17,7 @@ from modelc.quant.network.calibrate import gather_network_statistics
 from modelc.quant.network.encodings import choose_encodings
 from modelc.quant.network.precisions import assign_precisions
 from modelc.quant.network.schemes import NetworkScheme, find_network_scheme
+from modelc.quant.network.unshare import unshare_constants
 from modelc.quant.observers import make_observer
 from modelc.targets.snapdragon.chipsets import find_chipset
 from modelc.targets.snapdragon.compile import CompileOptions
@@ -52,6 +53,7 @@ class TriedScheme:
         """
         if not self.scheme.is_quantised:
             return model
+        unshare_constants(model.graph)
         seen = gather_network_statistics(model, [inputs])
         signed = int(find_chipset(CHIPSET).htp_arch.removeprefix("v")) >= SIGNED_PRODUCTS
         scheme = self.scheme

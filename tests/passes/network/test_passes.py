@@ -106,6 +106,23 @@ def test_what_others_read_is_not_fused_away() -> None:
     assert_same(run(model, feeds), run(after, feeds))
 
 
+def test_a_guard_for_rows_that_are_hidden_wholly_goes() -> None:
+    bias = np.array([[0, -np.inf], [-np.inf, 0]], np.float32)
+    nodes = [
+        node("Add", "x bias", "scores"),
+        node("Softmax", "scores", "chances", axis=-1),
+        node("ReduceMax", "bias axes", "largest"),
+        node("Equal", "largest lowest", "nothing"),
+        node("Where", "nothing zero chances", "y"),
+    ]
+    feeds = {"x": normal(2, 2), "bias": bias}
+    constants = {"zero": np.float32(0), "lowest": np.float32(-np.inf), "axes": np.array([-1])}
+    model = network(nodes, feeds, "y", constants)
+    after = apply("bound_masks", model)
+    assert "Where" not in operators(after)
+    assert_same(run(model, feeds), run(after, feeds))
+
+
 @pytest.mark.parametrize("slope, shift", [(0.2, 0.5), (1 / 6, 0.4)])
 def test_another_gate_is_no_hard_swish(slope: float, shift: float) -> None:
     nodes = [

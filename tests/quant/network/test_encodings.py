@@ -12,7 +12,9 @@ from modelc.ir.network_encodings import Precision, is_float
 from modelc.quant.network.calibrate import gather_network_statistics
 from modelc.quant.network.encodings import HEADROOM, choose_encodings
 from modelc.quant.network.known_ranges import LEAST_PEAK, PEAK_ROOM
+from modelc.quant.network.unshare import unshare_constants
 from modelc.quant.observers import make_observer
+from modelc.reference.network import NetworkReference
 
 A8, A16, FLOAT = Precision("uint8"), Precision("uint16"), Precision("float", "float")
 
@@ -90,6 +92,46 @@ def test_codes_of_a_logarithm_reach_far_enough() -> None:
     assert found["log"] == found["flat"]
     assert 4 < found["log"].maximum < 4.01 and found["log"].minimum == 0
     assert choose_encodings(model, seen, nodes_of(model, A8)).values["log"].maximum < 0.2
+
+
+def test_scores_reach_far_enough_for_softmax() -> None:
+    net = Net()
+    chances = net.op("Softmax", [net.input("x", [1, 8])], "chances", dims=[1, 8], axis=-1)
+    model = net.model(chances)
+    seen = gather_network_statistics(model, [{"x": np.linspace(-1, 1, 8, dtype=np.float32)[None]}])
+    wide = choose_encodings(model, seen, nodes_of(model, A16)).values["x"]
+    assert wide.minimum == pytest.approx(-HEADROOM, rel=1e-3)
+    assert wide.maximum - wide.minimum == pytest.approx(12, rel=1e-3)
+    assert choose_encodings(model, seen, nodes_of(model, A8)).values["x"].maximum < 1.01
+
+
+def test_masks_that_are_added_and_bounded_do_not_spoil_each_other() -> None:
+    net = Net()
+    hidden = net.constant("hidden", np.array([[0, 0, -30000, -30000]], np.float32))
+    bias = net.op("Add", [net.input("bias", [1, 4]), hidden], "bias.sum", dims=[1, 4])
+    bounded = net.op("Max", [bias, net.constant("lowest", np.float32(-30000))], "max", dims=[1, 4])
+    scores = net.op("Add", [net.input("x", [1, 4]), bounded], "scores", dims=[1, 4])
+    model = net.model(net.op("Softmax", [scores], "chances", dims=[1, 4], axis=-1))
+    feed = {name: np.linspace(-1, 1, 4, dtype=np.float32)[None] for name in ("x", "bias")}
+    seen = gather_network_statistics(model, [feed])
+    found = choose_encodings(model, seen, nodes_of(model, A16)).values
+    assert all(-50 < found[name].minimum < -15 for name in ("hidden", "bias.sum", "max", "scores"))
+
+
+def test_a_constant_that_is_moved_twice_has_two_encodings() -> None:
+    net = Net()
+    zero = net.constant("zero", np.zeros((1, 4), np.float32))
+    large = net.op("Mul", [net.input("x", [1, 4]), net.constant("k", np.float32(1000))], "large",
+                   dims=[1, 4])  # fmt: skip
+    one = net.op("Concat", [large, zero], "one", dims=[2, 4], axis=0)
+    two = net.op("Concat", [net.input("y", [1, 4]), zero], "two", dims=[2, 4], axis=0)
+    model = net.model(one, two)
+    unshare_constants(model.graph)
+    feed = {name: np.linspace(-1, 1, 4, dtype=np.float32)[None] for name in ("x", "y")}
+    seen = gather_network_statistics(model, [feed])
+    found = choose_encodings(model, seen, nodes_of(model, A16)).values
+    assert found["one"].maximum > 1000 and found["two"].maximum < 2
+    np.testing.assert_equal(NetworkReference(model).run(feed)["two"][1], np.zeros(4))
 
 
 def test_masks_do_not_spoil_the_scores() -> None:

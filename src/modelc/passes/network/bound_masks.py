@@ -80,10 +80,25 @@ class BoundMasks(Pass):
 
 
 def _guarded(where: ir.Node) -> ir.Value | None:
-    """Match Where(IsNaN(softmax), 0, softmax)."""
+    """Match Where(GUARD, 0, softmax), where the guard is IsNaN(softmax), or is that the largest of
+    a mask's row is minus infinity."""
     test, zero, chances = (needed(where, index) for index in range(3))
-    guard = made_by(test, "IsNaN")
-    if guard is None or guard.inputs[0] is not chances or made_by(chances, "Softmax") is None:
+    nan = made_by(test, "IsNaN")
+    if not (nan is not None and nan.inputs[0] is chances) and not _is_all_hidden(test):
+        return None
+    if made_by(chances, "Softmax") is None:
         return None
     numbers = constant_of(zero)
     return chances if numbers is not None and not numbers.any() else None
+
+
+def _is_all_hidden(test: ir.Value) -> bool:
+    """Match Equal(ReduceMax(mask), -inf)."""
+    equal = made_by(test, "Equal")
+    if equal is None:
+        return False
+    sides = [needed(equal, index) for index in range(2)]
+    limits = [constant_of(side) for side in sides]
+    return any(made_by(side, "ReduceMax") is not None for side in sides) and any(
+        limit is not None and bool(np.isneginf(limit).all()) for limit in limits
+    )

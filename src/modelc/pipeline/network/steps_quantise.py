@@ -121,8 +121,11 @@ def quantise_network(context: StepContext) -> None:
 
 
 def float_graph(context: StepContext) -> ir.Model:
-    """Load the lowered graph, equalised if that is asked for."""
+    """Load the lowered graph, with constants apart, and equalised if that is asked for."""
+    from modelc.quant.network.unshare import unshare_constants
+
     model = load_network(context.inputs["lower"] / GRAPH)
+    unshare_constants(model.graph)
     if context.options["equalise"]:
         from modelc.quant.algorithms.equalise_graph import equalise_graph
 

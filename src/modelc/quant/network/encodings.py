@@ -134,10 +134,11 @@ class _Chooser:
             return only
         ranges = [self._range(slot) for slot in group]
         dtype = group[0].dtype
-        makers = (slot.value.producer() for slot in group)
+        makers = [slot.value.producer() for slot in group]
         found = spanned(
             Range(min(r.low for r in ranges), max(r.high for r in ranges)),
-            (node.op_type for node in makers if node is not None),
+            [node.op_type for node in makers if node is not None],
+            [node.op_type for slot in group for node in slot.value.consumers()],
             BITS[dtype],
         )
         low, high = found.low, found.high

@@ -8,6 +8,7 @@ leave the others fine.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import onnx_ir as ir
 
@@ -15,10 +16,13 @@ from modelc.ir.network_encodings import is_float
 from modelc.quant.network.calibrate import NetworkStatistics
 from modelc.quant.network.moves import moved_by
 
+_BOUNDS: Final = frozenset({"Clip", "Max", "Min"})
+"""What they make isn't below the floor where a number isn't that they read."""
+
 
 def floors_of(graph: ir.Graph, seen: NetworkStatistics, room: float) -> dict[ir.Value, float]:
     """Return the lowest number that codes must tell apart, of each value that only leads to
-    Softmax by way of sums, products with positive constants and moves.
+    Softmax by way of sums, products with positive constants, bounds and moves.
 
     Args:
         room: how far below the smallest of the rows' largest scores that is; e^-room is what may
@@ -51,7 +55,7 @@ def _floor(
     behind = floors.get(reader.outputs[0])
     if behind is None:
         return None
-    if value in moved_by(reader):
+    if value in moved_by(reader) or reader.op_type in _BOUNDS:
         return behind
     others = [other for other in reader.inputs if other is not None and other is not value]
     if len(others) != 1:

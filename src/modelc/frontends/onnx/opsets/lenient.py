@@ -1,4 +1,4 @@
-"""Forms that the definitions don't have, but ONNX Runtime takes, and so people's files have them."""
+"""Forms that no definition has, but ONNX Runtime takes, and so people's files have them."""
 
 from __future__ import annotations
 
