@@ -133,3 +133,19 @@ def test_small_probabilities(tmp_path: Path) -> None:
     wanted = NetworkReference(model).run(feed)
     found = simulate(QuantiseNetwork(encodings).apply(model), feed, tmp_path)
     assert sqnr(wanted, found) > 30
+
+
+def test_what_hangs_on_how_far_the_codes_reach(tmp_path: Path) -> None:
+    """Of codes no wider than what was seen the logarithm would be 0, and the probabilities 14 dB."""
+    net = Net()
+    x = net.input("x", [2, 8])
+    log = net.op("Log", [x], "log", dims=[2, 8])
+    scores = net.op("Mul", [x, net.constant("small", np.float32(0.1))], "scores", dims=[2, 8])
+    chances = net.op("Softmax", [scores], "chances", dims=[2, 8], axis=-1)
+    model = net.model(log, chances)
+    feed = {"x": np.random.default_rng(0).uniform(1, 2, (2, 8)).astype(np.float32)}
+    seen = gather_network_statistics(model, [feed])
+    nodes = {str(node.name): A16 for node in model.graph}
+    wanted = NetworkReference(model).run(feed)
+    quantised = QuantiseNetwork(choose_encodings(model, seen, nodes)).apply(model)
+    assert sqnr(wanted, simulate(quantised, feed, tmp_path)) > 60
