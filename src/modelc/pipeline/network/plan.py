@@ -181,6 +181,7 @@ def _quantising(job: NetworkJob) -> list[Step]:
         "functions": _functions(job, CALIBRATION_FEEDS),
     }
     reads = _read(job, CALIBRATION_FEEDS)
+    looks = asked.bias_correction or asked.rounding not in (None, "nearest")
     return [
         Step(
             "calibrate",
@@ -206,12 +207,13 @@ def _quantising(job: NetworkJob) -> list[Step]:
                 "observer": recipe.calibration.observer,
                 "percentile": recipe.calibration.percentile,
                 "rounding": asked.rounding or "nearest",
+                "bias_correction": asked.bias_correction,
                 "boundary": asked.boundary,
                 "fp16": all(t.chipset is not None and t.chipset.fp16 for t in job.targets),
             },
             inputs=("lower", "calibrate"),
-            reads=reads if asked.rounding not in (None, "nearest") else (),
-            tools=_ONNX,
+            reads=reads if looks else (),
+            tools=(*_ONNX, *(["onnxruntime"] if looks else [])),
         ),
     ]
 

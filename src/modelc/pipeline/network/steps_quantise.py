@@ -51,8 +51,8 @@ def quantise_network(context: StepContext) -> None:
     with what differs from the scheme.
 
     Options: precision (of the scheme, its fields), sensitive_db, overrides, observer, percentile,
-    rounding, boundary, samples and random and equalise (as `calibrate_network`), fp16 (float nodes
-    can run).
+    rounding, bias_correction, boundary, samples and random and equalise (as `calibrate_network`),
+    fp16 (float nodes can run).
 
     Raises:
         BadInput: an override fits nothing, float nodes can't run, or a tail is given codes.
@@ -64,6 +64,7 @@ def quantise_network(context: StepContext) -> None:
     from modelc.passes.network_quantise.quantise import QuantiseNetwork
     from modelc.pipeline.steps import IR
     from modelc.quant.calibration_table import render_table
+    from modelc.quant.network.correct_biases import correct_biases, mean_outputs
     from modelc.quant.network.encodings import choose_encodings
     from modelc.quant.network.precisions import assign_precisions
     from modelc.quant.network.round_weights import round_weights
@@ -85,6 +86,8 @@ def quantise_network(context: StepContext) -> None:
             "some nodes stay float, which the chipset can't run",
             hint="leave `float` out of the overrides, or choose a chipset with fp16",
         )
+    correct = options["bias_correction"]
+    wanted = mean_outputs(model, chosen.nodes, _feeds(context, model)) if correct else None
     scales: Any = {}
     if options["rounding"] != "nearest":
         rounded = round_weights(
@@ -100,6 +103,14 @@ def quantise_network(context: StepContext) -> None:
     kept = {} if options["percentile"] is None else {"kept": options["percentile"]}
     observer = make_observer(options["observer"], **kept)
     encodings = choose_encodings(model, seen, chosen.nodes, observer, scales)
+    if wanted is not None:
+        coded = QuantiseNetwork(encodings).apply(model.clone())
+        corrected = correct_biases(model, coded, chosen.nodes, wanted, context.progress)
+        for name, why in corrected.left.items():
+            context.log(f"the bias of {name} is not corrected: {why}")
+        context.log(f"{len(corrected.shifts)} biases corrected, on {len(wanted.feeds)} feeds")
+        # Of what an Add adds, the codes are of its new range.
+        encodings = choose_encodings(model, seen, chosen.nodes, observer, scales)
     (context.out / TABLE).write_text(
         render_table(model, seen.tensors, encodings.values), encoding="utf-8"
     )
