@@ -31,11 +31,11 @@ from modelc.pipeline.network.steps import EXPECTED, FACTS, GRAPH, SAMPLES, TOLD
 from modelc.pipeline.network.steps_htp import COSTS, INFO, NAME, OPERATORS, PARTITION, TAIL
 from modelc.pipeline.network.steps_quantise import ENCODINGS, PRECISIONS, TABLE
 from modelc.pipeline.network.steps_verify import VERIFICATION
+from modelc.pipeline.recipe_use import NETWORK
 from modelc.pipeline.sources import Sources
 from modelc.pipeline.step import SOURCE
 from modelc.pipeline.store import Entry
 
-RUNTIME: Final = "network"
 REPORT: Final = "report.md"
 RECIPE: Final = "recipe.toml"
 # Step -> the files of its result that are shipped; None for all.
@@ -79,7 +79,7 @@ def draft_network(
         settings["tail"] = {"file": TAIL if TAIL in files else "", **facts["tail"]}
     manifest = Manifest(
         target=job.recipe.target,
-        runtime=RUNTIME,
+        runtime=NETWORK,
         source=Source(name, sources.digests(SOURCE)),
         recipe=recipe.model_dump(mode="json"),
         tools=dict(sorted(tools.items())),
@@ -94,7 +94,7 @@ def draft_network(
         SAMPLES: _stored(entries["reference"], SAMPLES),
         EXPECTED: _stored(entries["reference"], EXPECTED),
         TOLD: _stored(entries["reference"], TOLD),
-        RECIPE: recipe.to_toml().encode(),
+        RECIPE: recipe.to_toml(NETWORK).encode(),
     }
     report = render_network_report(manifest, verification, entries)
     return Draft(manifest, {**everything, REPORT: report})
