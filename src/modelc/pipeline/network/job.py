@@ -85,6 +85,8 @@ def make_network_job(source: Path, recipe: Recipe) -> NetworkJob:
     recipe = _with_formats(recipe, targets[0])
     scheme = _scheme(recipe, targets)
     asked = recipe.network
+    if not scheme.is_quantised:
+        _refuse_for_floats(recipe, scheme)
     if scheme.is_quantised and recipe.calibration.data is None and asked.random_feeds is None:
         raise BadInput(
             f"the scheme {scheme.name} needs data to calibrate on",
@@ -189,4 +191,17 @@ def _refuse_useless(recipe: Recipe, target: Target) -> None:
             )
 
 
+def _refuse_for_floats(recipe: Recipe, scheme: NetworkScheme) -> None:
+    """Refuse what says how codes are chosen, or where."""
+    asked, nothing = recipe.network, Network()
+    given = [key for key in _FOR_CODES if getattr(asked, key) != getattr(nothing, key)]
+    given += ["overrides"] * bool(recipe.overrides)
+    if given:
+        raise BadInput(
+            f"the scheme {scheme.name} has no codes, and no use for {', '.join(given)}",
+            hint="choose a quantised scheme, such as w8a16",
+        )
+
+
+_FOR_CODES: Final = ("equalise", "rounding", "bias_correction", "boundary")
 _ON_CPU: Final = ("dims", "random_feeds", "preprocess")

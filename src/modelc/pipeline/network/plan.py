@@ -209,6 +209,7 @@ def _quantising(job: NetworkJob) -> list[Step]:
                 "rounding": asked.rounding or "nearest",
                 "bias_correction": asked.bias_correction,
                 "boundary": asked.boundary,
+                "library": "model-library" in job.formats,
                 "fp16": all(t.chipset is not None and t.chipset.fp16 for t in job.targets),
             },
             inputs=("lower", "calibrate"),

@@ -21,6 +21,8 @@ STATISTICS: Final = "statistics.npz"
 SEEN: Final = "seen.json"
 ENCODINGS: Final = "encodings.json"
 PRECISIONS: Final = "precisions.json"
+CHANGED: Final = "changed.onnx"
+"""The float graph that was quantised, where its weights are others than the lowered one's."""
 TABLE: Final = "calibration.csv"
 
 
@@ -48,11 +50,12 @@ def calibrate_network(context: StepContext) -> None:
 
 def quantise_network(context: StepContext) -> None:
     """Write the quantised graph: network.onnx; encodings.json, calibration.csv, and precisions.json
-    with what differs from the scheme.
+    with what differs from the scheme; for a library changed.onnx, if weights or biases are not
+    those of the lowered graph.
 
     Options: precision (of the scheme, its fields), sensitive_db, overrides, observer, percentile,
     rounding, bias_correction, boundary, samples and random and equalise (as `calibrate_network`),
-    fp16 (float nodes can run).
+    fp16 (float nodes can run), library (one will be built).
 
     Raises:
         BadInput: an override fits nothing, float nodes can't run, or a tail is given codes.
@@ -120,6 +123,8 @@ def quantise_network(context: StepContext) -> None:
         for name, row in sorted(encodings.nodes.items())
         if row != scheme.precision
     }
+    if options["library"] and (correct or scales or options["equalise"]):
+        write_model(model, context.out / CHANGED)
     told = {"widened": sorted(chosen.widened), "others": others}
     (context.out / PRECISIONS).write_text(json.dumps(told, indent=1) + "\n")
     quantised, _ = run_passes(
