@@ -17,7 +17,7 @@ from modelc.pipeline.network.steps_verify import VERIFICATION
 from modelc.pipeline.recipe_use import NETWORK, used_by
 
 MAX_VERIFICATION_BYTES: Final = 16 << 20
-_IN_TABLES: Final = frozenset({"inputs", "outputs", "head", "tail", "chipsets"})
+_IN_TABLES: Final = frozenset({"inputs", "outputs", "head", "tail", "chipsets", "codes"})
 """Settings of a network that tables show."""
 
 
@@ -66,13 +66,17 @@ def _network_tables(
         for chipset, told in chipsets.items()
         for row in told["partition"]["cpu"]
     ]
+    codes = manifest.settings.get("codes", {})
     ports = {
         side: [
-            {"name": row["name"], "type": row["dtype"], "shape": row["shape"]}
+            {
+                "name": row["name"], "type": row["dtype"], "shape": row["shape"],
+                **({"codes": _codes(codes.get(row["name"]))} if codes else {}),
+            }
             for row in manifest.settings[side]
         ]
         for side in ("inputs", "outputs")
-    }
+    }  # fmt: skip
     return {
         **ports,
         "checks": checks,
@@ -92,6 +96,11 @@ def _binary(chipset: str, told: Mapping[str, Any]) -> dict[str, Any]:
         "nodes on HTP": sum(map(len, partition["htp"])),
         "left to the CPU": len(left_to_cpu(partition)),
     }
+
+
+def _codes(row: Mapping[str, Any] | None) -> str | None:
+    """Say how the binary has an input or output, if as codes."""
+    return f"({row['dtype']} - {row['zero_point']}) * {row['scale']:.6g}" if row else None
 
 
 def _checks(bundle: BundleFiles) -> list[dict[str, Any]]:

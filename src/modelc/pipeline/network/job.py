@@ -87,6 +87,11 @@ def make_network_job(source: Path, recipe: Recipe) -> NetworkJob:
     asked = recipe.network
     if not scheme.is_quantised:
         _refuse_for_floats(recipe, scheme)
+    if asked.boundary == "codes" and "model-library" in recipe.format:
+        raise BadInput(
+            "a model library takes and gives the model's own types, no codes",
+            hint="leave --boundary out, or choose another format",
+        )
     if scheme.is_quantised and recipe.calibration.data is None and asked.random_feeds is None:
         raise BadInput(
             f"the scheme {scheme.name} needs data to calibrate on",

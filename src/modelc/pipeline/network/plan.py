@@ -80,7 +80,7 @@ def network_plan(job: NetworkJob) -> Plan:
                 "min_agreement": job.recipe.verify.min_agreement,
                 "packages": packages(job),
             },
-            inputs=("canonical", "reference", "lower", *_binaries(steps)),
+            inputs=("canonical", "reference", "lower", *_codes(job), *_binaries(steps)),
             reads=_libraries(job),
             tools=_QNN if job.target.chipset else ("onnxruntime",),
         )
@@ -160,6 +160,11 @@ def _reference(job: NetworkJob) -> Step:
 
 def _binaries(steps: Iterable[Step]) -> list[str]:
     return [step.name for step in steps if step.name.startswith("binary.")]
+
+
+def _codes(job: NetworkJob) -> list[str]:
+    """Return the step that says how inputs and outputs are encoded, if they are codes."""
+    return ["quantize"] if job.recipe.network.boundary == "codes" else []
 
 
 def _lower(rows: tuple[str, ...], tail: str) -> Step:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from modelc.errors import BadInput
+from modelc.pipeline.network.edge_codes import CODES, edge_codes, encodings_of
 from modelc.pipeline.network.steps import CALIBRATE_ORDER, GRAPH, load_network, read_feeds
 from modelc.pipeline.network.steps_htp import TAIL
 from modelc.pipeline.step import StepContext
@@ -51,19 +52,21 @@ def calibrate_network(context: StepContext) -> None:
 def quantise_network(context: StepContext) -> None:
     """Write the quantised graph: network.onnx; encodings.json, calibration.csv, and precisions.json
     with what differs from the scheme; for a library changed.onnx, if weights or biases are not
-    those of the lowered graph.
+    those of the lowered graph. Where the network takes and gives codes also codes.json, with the
+    encodings of these, and the tail, if there is one, which takes them.
 
     Options: precision (of the scheme, its fields), sensitive_db, overrides, observer, percentile,
     rounding, bias_correction, boundary, samples and random and equalise (as `calibrate_network`),
     fp16 (float nodes can run), library (one will be built).
 
     Raises:
-        BadInput: an override fits nothing, float nodes can't run, or a tail is given codes.
+        BadInput: an override fits nothing, or float nodes can't run.
     """
     from modelc.ir import network_encodings
     from modelc.ir.network_encodings import Precision
     from modelc.ir.write import write_model
     from modelc.passes.base import run_passes
+    from modelc.passes.network_quantise.coded_inputs import take_codes
     from modelc.passes.network_quantise.quantise import QuantiseNetwork
     from modelc.pipeline.steps import IR
     from modelc.quant.calibration_table import render_table
@@ -75,11 +78,6 @@ def quantise_network(context: StepContext) -> None:
     from modelc.quant.observers import make_observer
 
     options: Any = context.options
-    if options["boundary"] == "codes" and (context.inputs["lower"] / TAIL).is_file():
-        raise BadInput(
-            "the network's end, which the CPU runs, takes floats and not codes",
-            hint="leave --boundary out",
-        )
     model, seen = float_graph(context), _statistics(context)
     precision = Precision(**options["precision"])
     scheme = NetworkScheme("", precision, options["sensitive_db"], min_sqnr_db=0, min_cosine=0)
@@ -134,6 +132,11 @@ def quantise_network(context: StepContext) -> None:
         dump_dir=context.out / IR,
     )
     write_model(quantised, context.out / GRAPH)
+    if options["boundary"] == "codes":
+        codes = edge_codes(quantised, encodings.values)
+        (context.out / CODES).write_text(json.dumps(codes, indent=1) + "\n")
+        if (tail := context.inputs["lower"] / TAIL).is_file():
+            write_model(take_codes(load_network(tail), encodings_of(codes)), context.out / TAIL)
 
 
 def float_graph(context: StepContext) -> ir.Model:
