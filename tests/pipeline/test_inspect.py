@@ -38,6 +38,9 @@ def test_bundle_and_its_graph(compiled: tuple[Path, Ran]) -> None:
     bundle = compiled[0]
     found = inspect_path(bundle)
     assert found.kind == "bundle" and found.facts["target"] == "cpu"
+    assert found.shown is not None
+    assert found.facts["recipe"].keys() - found.shown["recipe"].keys() >= {"qaic", "network", "ar"}
+    assert {"gguf", "context_length"} <= found.shown["recipe"].keys()
     names = {row["name"] for row in found.tables["files"]}
     assert names == {p.name for p in bundle.iterdir()} - {"manifest.json"}
 

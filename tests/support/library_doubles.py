@@ -4,9 +4,10 @@ down how they were called, and compute nothing."""
 # From the pages of "Tools" in QAIRT's documentation, as far as modelc uses them.
 DOUBLE = """\
 #!{python}
-import argparse, json, os, sys
+import argparse, hashlib, json, os, sys
 from pathlib import Path
 
+digest = None
 parser = argparse.ArgumentParser(allow_abbrev=False)
 if {tool!r} == "qnn-onnx-converter":
     parser.add_argument("-i", "--input_network", required=True)
@@ -14,7 +15,7 @@ if {tool!r} == "qnn-onnx-converter":
     parser.add_argument("--quantization_overrides")
     parser.add_argument("--preserve_io", nargs="*")
     read = parser.parse_args()
-    Path(read.input_network).read_bytes()
+    digest = hashlib.sha256(Path(read.input_network).read_bytes()).hexdigest()
     Path(read.output_path).write_text("QnnModel_composeGraphs")
     Path(read.output_path).with_suffix(".bin").write_bytes(b"weights")
 else:
@@ -30,5 +31,5 @@ else:
         text = Path(read.c).read_text() + Path(read.b).read_text()
         (folder / f"lib{{read.l}}.so").write_text(text)
 with open({record!r}, "a") as record:
-    print(json.dumps({{"tool": {tool!r}, "argv": sys.argv[1:]}}), file=record)
+    print(json.dumps({{"tool": {tool!r}, "argv": sys.argv[1:], "read": digest}}), file=record)
 """

@@ -13,7 +13,7 @@ from modelc.pipeline.estimate import Estimate, estimate_source
 from modelc.pipeline.events import Events, ignore
 from modelc.pipeline.explain import Reason
 from modelc.pipeline.make_recipe import make_recipe
-from modelc.pipeline.network.draft import RUNTIME
+from modelc.pipeline.recipe_use import NETWORK
 from modelc.pipeline.store import Store
 
 
@@ -70,7 +70,7 @@ def open_any(path: StrPath, *, check: bool = True) -> Bundle | NetworkBundle:
         BadInput, Damaged: as `Bundle.open`.
     """
     files = open_bundle(Path(path), check_contents=check)
-    return NetworkBundle(files) if files.manifest.runtime == RUNTIME else Bundle(files)
+    return NetworkBundle(files) if files.manifest.runtime == NETWORK else Bundle(files)
 
 
 def estimate(source: StrPath, *, target: str, **options: Any) -> Estimate:

@@ -11,10 +11,10 @@ import numpy as np
 
 from modelc.bundle.read import BundleFiles, open_bundle
 from modelc.errors import BadInput, Where
-from modelc.pipeline.network.draft import RUNTIME
 from modelc.pipeline.network.profile import ProfileReport, profile_bundle
 from modelc.pipeline.network.runtime import NetworkRuntime, open_network
 from modelc.pipeline.network.verify import verify_bundle
+from modelc.pipeline.recipe_use import NETWORK
 
 if TYPE_CHECKING:
     from modelc.pipeline.compile import CompileReport
@@ -26,7 +26,7 @@ class NetworkBundle:
     """A compiled network: its files, and the runtime that runs it here."""
 
     def __init__(self, files: BundleFiles, *, threads: int = 0, chipset: str | None = None) -> None:
-        if files.manifest.runtime != RUNTIME:
+        if files.manifest.runtime != NETWORK:
             raise BadInput(
                 "the bundle is a language model's",
                 where=Where(path=str(files.path)),

@@ -39,7 +39,8 @@ def inspect_command(
     if json:
         print_json(found.document())
         return
-    print_table(found.kind, ("", ""), [(k, _short(v)) for k, v in flatten(found.facts).items()])
+    facts = found.facts if found.shown is None else found.shown
+    print_table(found.kind, ("", ""), [(k, _short(v)) for k, v in flatten(facts).items()])
     for title, rows in found.tables.items():
         if rows:
             print_table(title, list(rows[0]), [[_short(v) for v in row.values()] for row in rows])

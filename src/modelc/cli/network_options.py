@@ -49,6 +49,10 @@ OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
             bool, _option("Even out the channels of neighbouring layers first.", "--equalise")
         ],
         "rounding": Annotated[str | None, _option("nearest, gptq or adaround; default: nearest.")],
+        "bias_correction": Annotated[
+            bool,
+            _option("Make up for the mean error of each output channel.", "--bias-correction"),
+        ],
         "boundary": Annotated[
             str | None, _option("What a binary takes: float (the model's types) or codes.")
         ],
@@ -62,7 +66,7 @@ OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
         ],
     }
 )
-FLAGS: Final = ("per_tensor", "symmetric", "equalise", "allow_cpu_fallback")
+FLAGS: Final = ("per_tensor", "symmetric", "equalise", "bias_correction", "allow_cpu_fallback")
 # The recipe's names, in its sections [network] and [verify].
 NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {

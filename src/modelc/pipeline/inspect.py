@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelc.errors import BadInput, Where
+from modelc.pipeline.inspect_bundle import inspect_bundle
 from modelc.pipeline.inspect_qnn import inspect_context_binary, inspect_dlc
 from modelc.pipeline.inspection import Inspection
 
@@ -166,29 +167,6 @@ def _port(value: Any) -> dict[str, Any]:
     }
 
 
-def _inspect_bundle(path: Path) -> Inspection:
-    from modelc.bundle.read import open_bundle
-
-    document = asdict(open_bundle(path).manifest)
-    files = [{"name": name, **entry} for name, entry in sorted(document.pop("files").items())]
-    graphs = [
-        {
-            "name": g["name"],
-            "file": g["file"],
-            "inputs": len(g["inputs"]),
-            "outputs": len(g["outputs"]),
-        }
-        for g in document.pop("graphs")
-    ]
-    on_cpu = [
-        {"chipset": chipset, **{column: row[column] for column in ("op_type", "module", "why")}}
-        for chipset, told in document["settings"].get("chipsets", {}).items()
-        for row in told["partition"]["cpu"]
-    ]
-    tables = {"graphs": graphs, **({"on the CPU": on_cpu} if on_cpu else {}), "files": files}
-    return Inspection("bundle", document, tables)
-
-
 def _is_bundle(path: Path) -> bool:
     return (path / "manifest.json").is_file()
 
@@ -213,7 +191,7 @@ def _is_dlc(path: Path) -> bool:
 
 
 _KINDS: Final[tuple[tuple[Callable[[Path], bool], Callable[[Path], Inspection]], ...]] = (
-    (_is_bundle, _inspect_bundle),
+    (_is_bundle, inspect_bundle),
     (_is_saver, _inspect_saver),
     (_is_source, _inspect_source),
     (_is_onnx, _inspect_onnx),

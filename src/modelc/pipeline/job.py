@@ -16,6 +16,7 @@ from modelc.ir.stored import StoredMatrix
 from modelc.pipeline.card_files import card_sources
 from modelc.pipeline.recipe import AUTO, Recipe
 from modelc.pipeline.recipe_sections import Calibration, Section
+from modelc.pipeline.recipe_use import ONLY_FOR
 from modelc.pipeline.step import SOURCE
 from modelc.quant.algorithms.choose import choose_algorithms
 from modelc.quant.algorithms.layer import Algorithm
@@ -24,21 +25,6 @@ from modelc.quant.schemes import Scheme, default_scheme, find_scheme
 from modelc.quant.stored_scheme import stored_scheme
 from modelc.targets.find import Target, find_target
 
-# Options that only some families have a use for; elsewhere they are refused, not ignored.
-_ONLY_FOR: Final[dict[str, tuple[str, ...]]] = {
-    "gguf": ("cpu",),
-    "toolchain": ("snapdragon", "qaic"),
-    "qaic": ("qaic",),
-    "cuda": ("cuda",),
-    "kv_bits": ("snapdragon", "cuda"),
-    "network": (),
-    **dict.fromkeys(
-        (
-            "ar", "attention", "encodings", "format", "keep_twins", "memory_limit", "splits",
-        ),
-        ("snapdragon",),
-    ),
-}  # fmt: skip
 _TOOLCHAINS: Final = {"snapdragon": ("pip", "sdk"), "qaic": ("apps", "qnn")}
 
 CALIBRATION_TEXT: Final = "calibration_text"
@@ -156,7 +142,7 @@ def _refuse_useless(recipe: Recipe, target: Target) -> None:
     plain = Recipe(target=recipe.target)
     useless = [
         (name, families)
-        for name, families in _ONLY_FOR.items()
+        for name, families in ONLY_FOR.items()
         if target.family not in families and getattr(recipe, name) != getattr(plain, name)
     ]
     if useless:
@@ -246,7 +232,7 @@ def _check_blocks(kind: str, scheme: Scheme, recipe: Recipe) -> None:
 
 
 def _check_lengths(recipe: Recipe, target: Target) -> None:
-    if target.family not in _ONLY_FOR["ar"] and len(recipe.context_length) > 1:
+    if target.family not in ONLY_FOR["ar"] and len(recipe.context_length) > 1:
         raise BadInput(
             f"{target.name} has one context length, not {len(recipe.context_length)}",
             hint=f"use --context-length {max(recipe.context_length)}",

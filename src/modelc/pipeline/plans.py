@@ -167,7 +167,7 @@ def draft_bundle(
         CONFIG: stored(entries["import"], CONFIG),
         VERIFICATION: stored(entries["verify"], VERIFICATION),
         VERIFICATION_DATA: stored(entries["reference"], VERIFICATION_DATA),
-        RECIPE: recipe.to_toml().encode(),
+        RECIPE: recipe.to_toml(job.target.family).encode(),
         **texts,
     }
     everything = {**common, **contents.files}

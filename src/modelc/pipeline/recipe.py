@@ -21,6 +21,7 @@ from modelc.pipeline.recipe_sections import (
     Verify,
     split_commas,
 )
+from modelc.pipeline.recipe_use import used_by
 
 AUTO: Final = "auto"
 
@@ -104,9 +105,12 @@ class Recipe(Section):
     def _most_first(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(sorted(lengths, reverse=True))
 
-    def to_toml(self) -> str:
-        """Return the TOML that `make_recipe` makes the same recipe of."""
+    def to_toml(self, runtime: str | None = None) -> str:
+        """Return the TOML that `make_recipe` makes the same recipe of; without options that bundles
+        of a runtime have no use for, if one is named."""
         document = self.model_dump(mode="json", exclude_none=True)
+        if runtime is not None:
+            document = used_by(runtime, document)
         plain = {name: value for name, value in document.items() if not isinstance(value, dict)}
         lines = [*_toml_lines(plain)]
         for name, section in document.items():

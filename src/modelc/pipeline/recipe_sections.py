@@ -96,7 +96,8 @@ class Network(Section):
         sensitive_db: nodes of 8 bits that would have fewer dB get 16; 0 for none, None for the
             scheme's own.
         equalise: scales of neighbouring layers are evened out first, where that changes nothing.
-        rounding: how weights become integers ("nearest", or what `quant.network` has).
+        rounding: how weights become integers (`quant.network.round_weights`); None for nearest.
+        bias_correction: the mean error of each output channel goes into its bias.
         boundary: what a compiled network takes and gives: the source's own types, or codes.
         preprocess: TOML file that says how images become inputs, in place of their folder's.
         random_feeds: made-up feeds to calibrate and verify on, if there is no data.
@@ -111,7 +112,8 @@ class Network(Section):
     symmetric: bool = False
     sensitive_db: Annotated[float, Field(ge=0, lt=200)] | None = None
     equalise: bool = False
-    rounding: str | None = None
+    rounding: Literal["nearest", "gptq", "adaround"] | None = None
+    bias_correction: bool = False
     boundary: Literal["float", "codes"] = "float"
     preprocess: Path | None = None
     random_feeds: Count | None = None

@@ -13,6 +13,7 @@ from modelc.ir.network_encodings import Precision
 from modelc.ir.write import write_model
 from modelc.passes.network_quantise.quantise import QuantiseNetwork
 from modelc.quant.network.calibrate import NetworkStatistics, gather_network_statistics
+from modelc.quant.network.correct_biases import correct_biases, mean_outputs
 from modelc.quant.network.encodings import choose_encodings
 from modelc.quant.network.precisions import assign_precisions
 from modelc.quant.network.schemes import find_network_scheme
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.simulator
 
 FEEDS = {"cnn": images, "encoder": sentences, "outliers": sentences}
 A8, A16 = Precision("uint8"), Precision("uint16")
+W4A16 = Precision("uint16", "int4")
 
 
 def simulate(
@@ -87,6 +89,33 @@ def test_codes_at_the_boundary(tmp_path: Path) -> None:
     assert codes.dtype == np.uint8
     values = {"head.fc": encodings.values["head.fc"].dequantise(codes)}
     assert sqnr(NetworkReference(model).run(feed), values) > 30
+
+
+@pytest.mark.parametrize("precision", [Precision("uint8", "int8", per_channel=False), W4A16])
+def test_biases_that_correction_adds(precision: Precision, tmp_path: Path) -> None:
+    """Of nodes that had none: HTP takes them, and computes the same as ONNX Runtime."""
+    net = Net()
+    x = net.input("x", [1, 4, 6, 6])
+    for name, group in (("conv", 1), ("depthwise", 4)):
+        weight = net.weight(f"{name}.weight", 4, 4 // group, 3, 3)
+        x = net.op("Conv", [x, weight], name, dims=[1, 4, 6, 6], group=group, pads=[1] * 4)
+    x = net.op(
+        "ConvTranspose", [x, net.weight("up.weight", 4, 3, 2, 2)], "up",
+        dims=[1, 3, 12, 12], kernel_shape=[2, 2], strides=[2, 2],
+    )  # fmt: skip
+    x = net.op("Reshape", [x, net.constant("shape", np.array([3, 144]))], "flat", dims=[3, 144])
+    x = net.op("Gemm", [x, net.weight("fc.weight", 144, 5)], "fc", dims=[3, 5])
+    model = net.model(x)
+    random = np.random.default_rng(0)
+    feeds = [{"x": random.normal(size=(1, 4, 6, 6)).astype(np.float32) + 1} for _ in range(8)]
+    nodes = {str(node.name): precision for node in model.graph}
+    seen = gather_network_statistics(model, feeds)
+    plain = QuantiseNetwork(choose_encodings(model, seen, nodes)).apply(model.clone())
+    correct_biases(model, plain, nodes, mean_outputs(model, nodes, feeds))
+    quantised = QuantiseNetwork(choose_encodings(model, seen, nodes)).apply(model)
+    found = simulate(quantised, feeds[0], tmp_path)
+    wanted, without = (NetworkReference(graph).run(feeds[0]) for graph in (quantised, plain))
+    assert sqnr(wanted, found) > max(35, sqnr(without, found) + 1)
 
 
 def operators() -> ir.Model:

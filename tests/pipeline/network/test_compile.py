@@ -130,10 +130,64 @@ def test_every_file_can_be_inspected(quantised: Path, source: Path, call: Call) 
     assert told["facts"]["open_sizes"] == {"batch": "x.0"}
 
 
+def test_a_bundle_is_shown_without_what_only_decoders_have(quantised: Path, call: Call) -> None:
+    """And with what it takes and gives, how it was verified, and what runs where; the JSON form has
+    the whole manifest."""
+    shown = call("inspect", quantised).stdout
+    assert "recipe.network.per_tensor" in shown and "recipe.calibration.samples" in shown
+    for word in ("context_length", "recipe.ar", "qaic", "cuda", "kv_bits", "min_top1", "gguf"):
+        assert word not in shown, word
+    found = call("inspect", quantised, "--json").json()
+    manifest = json.loads((quantised / "manifest.json").read_text())
+    assert found["facts"]["recipe"] == manifest["recipe"]
+    assert found["facts"]["settings"] == manifest["settings"]
+    assert found["inputs"] == [{"name": "x", "type": "float32", "shape": [1, 3, SIZE, SIZE]}]
+    checks = json.loads((quantised / "verification.json").read_text())["checks"]
+    assert [(row["check"], row["found"]) for row in found["checks"]] == [
+        (row["name"], row["detail"]) for row in checks
+    ]
+    rows = {row["chipset"]: row for row in found["binaries"]}
+    assert rows.keys() == {"snapdragon-8gen3", "qcs6490"}
+    for row in rows.values():
+        assert (row["parts on HTP"], row["left to the CPU"]) == (1, 0) and row["nodes on HTP"] > 5
+
+
+def test_a_bundle_of_codes(source: Path, samples: Path, call: Call, tmp_path: Path) -> None:
+    """The binary and the DLC take codes under the source's names; `run` and others convert."""
+    done = call(
+        "compile", source, *TARGET, "--quant", "w8a8", "--calibration-data", samples,
+        "--boundary", "codes", "--format", "context-binary,dlc", "-o", tmp_path / "b",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    (graph,) = call("inspect", tmp_path / "b/snapdragon-8gen3/network.bin", "--json").json()[
+        "graphs"
+    ]
+    assert graph["name"].startswith("network_")
+    dlc = read_dlc(tmp_path / "b/snapdragon-8gen3/network.dlc", workdir=tmp_path)
+    edge = [*dlc.graphs[0].inputs, *dlc.graphs[0].outputs]
+    assert [(tensor.name, tensor.dtype) for tensor in edge] == [("x", "uint8"), ("y", "uint8")]
+    told = call("inspect", tmp_path / "b", "--json").json()
+    assert told["inputs"][0]["type"] == "float32" and told["inputs"][0]["codes"].startswith(
+        "(uint8"
+    )
+    batch = images(3, seed=9)
+    made = NetworkBundle.open(tmp_path / "b").run([{"x": x} for x in batch])
+    assert cosine(np.stack([row["y"] for row in made]), on_cpu(source, batch)) > 0.999
+    assert call("verify", tmp_path / "b", "--json").json()["passed"]
+    assert call("profile", tmp_path / "b", "--json").json()["cycles"] > 0
+    rows = call("debug", source, *TARGET, "--quant", "w8a8", "--calibration-data", samples,
+                "--boundary", "codes", "--json").json()  # fmt: skip
+    assert "y" in {row["tensor"] for row in rows}
+
+
 def test_the_recipe_makes_the_same_again(
     quantised: Path, source: Path, samples: Path, shared_store: Path, tmp_path: Path
 ) -> None:
     """Data stays where it was; beside the recipe it is found again."""
+    text = (quantised / "recipe.toml").read_text()
+    sections = {line for line in text.splitlines() if line.startswith("[")}
+    assert sections == {"[calibration]", "[verify]", "[overrides]", "[network]", "[network.dims]"}
+    assert "context_length" not in text and "gguf" not in text
     recipe = tmp_path / "recipe.toml"
     shutil.copyfile(quantised / "recipe.toml", recipe)
     shutil.copyfile(samples, tmp_path / samples.name)
@@ -214,6 +268,22 @@ WRONG: list[tuple[tuple[object, ...], str]] = [
     ((*TARGET, "--op-package", "X:lib.so"), "is no op package"),
     (("-t", "cpu", "--dim", "batch=1", "--quant", "w8a8"), "not as w8a8"),
     (("-t", "cpu", "--dim", "batch=1", "--per-tensor"), "no use for per_tensor"),
+    ((*TARGET, "--bias-correction"), "no use for bias_correction"),
+    ((*TARGET, "--override", "classifier=a8"), "no use for overrides"),
+    (
+        (
+            *TARGET,
+            "--format",
+            "model-library",
+            "--quant",
+            "w8a8",
+            "--random-feeds",
+            "1",
+            "--boundary",
+            "codes",
+        ),
+        "no codes",
+    ),
     (("-t", "qaic:ai100", "--dim", "batch=1"), "language models only"),
     (("-t", "cpu,snapdragon-8gen3", "--dim", "batch=1"), "only chipsets"),
     (("-t", "qcs6490", "--dim", "batch=1", "--quant", "fp16"), "fp16"),
@@ -331,6 +401,13 @@ def test_model_library(
     assert (tmp_path / "b/lib/aarch64-android/libnetwork.so").is_file()
     convert, *_ = [json.loads(line) for line in record.read_text().splitlines()]
     assert "--quantization_overrides" in convert["argv"]
+    # What was changed before it was quantised is changed in what the converter reads.
+    record.unlink()
+    arguments = (*arguments[:-1], tmp_path / "c", "--quant", "w8a8", "--calibration-data", samples)
+    done = call(*arguments, "--bias-correction")
+    assert done.code == 0, done.stderr
+    again, *_ = [json.loads(line) for line in record.read_text().splitlines()]
+    assert again["argv"] == convert["argv"] and again["read"] != convert["read"]
 
 
 def test_overrides_say_what_the_graph_does(quantised: Path, shared_store: Path) -> None:

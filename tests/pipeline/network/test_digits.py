@@ -56,10 +56,17 @@ def test_the_float_model_reads_digits(
 
 @pytest.mark.simulator
 @pytest.mark.parametrize(
-    ("scheme", "min_sqnr_db"), [("w8a8_pure", 24.0), ("w8a16", 28.0), ("fp16", 50.0)]
+    ("scheme", "options", "min_sqnr_db"),
+    [
+        ("w8a8_pure", {}, 24.0),
+        ("w8a16", {}, 28.0),
+        ("w4a16", {"bias_correction": True}, 17.5),  # 15.5 without
+        ("fp16", {}, 50.0),
+    ],
 )
 def test_accuracy(
     scheme: str,
+    options: dict[str, bool],
     min_sqnr_db: float,
     heldout: tuple[np.ndarray, np.ndarray],
     float_logits: np.ndarray,
@@ -73,7 +80,7 @@ def test_accuracy(
         DIGITS / "digits.onnx",
         target=TARGET,
         quant=scheme,
-        network={"dims": {"batch": BATCH}},
+        network={"dims": {"batch": BATCH}, **options},
         calibration=calibration,
         verify={"data": DIGITS / "heldout.npz", "samples": 1},
         output=tmp_path / "digits",

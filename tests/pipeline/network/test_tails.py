@@ -14,8 +14,9 @@ from support.detectors import images, write_detector, write_proposals
 
 import modelc
 from modelc.api import NetworkBundle, QNNCompiler
-from modelc.errors import BadInput, BelowThreshold
+from modelc.errors import BelowThreshold
 from modelc.pipeline.store import Store
+from modelc.targets.snapdragon.network.run import run_network
 
 Call = Callable[..., Ran]
 CHIPSET = "snapdragon-8gen3"
@@ -169,10 +170,33 @@ def test_a_dlc_comes_with_the_tail(source: Path, shared_store: Path, tmp_path: P
     assert ort.InferenceSession(tmp_path / "tail.onnx").run(["boxes"], feeds)[0].shape == (0, 4)
 
 
-def test_codes_cannot_enter_a_tail(source: Path, shared_store: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="takes floats and not codes"):
-        modelc.compile(
-            source, target=CHIPSET, quant="w8a16", network_random_feeds=1,
-            network_dims={"batch": 1}, network_allow_cpu_fallback=True, network_boundary="codes",
-            output=tmp_path / "out", store=Store(shared_store),
-        )  # fmt: skip
+@pytest.mark.simulator
+def test_a_tail_takes_codes(
+    source: Path, samples: Path, shared_store: Path, call: Call, tmp_path: Path
+) -> None:
+    """Both parts as an application has them that knows codes alone; and `run`, which converts."""
+    bundle = modelc.compile(
+        source, target=CHIPSET, quant="w8a16", calibration_data=samples, verify_samples=3,
+        network_dims={"batch": 1}, network_allow_cpu_fallback=True, network_boundary="codes",
+        output=tmp_path / "out", store=Store(shared_store),
+    )  # fmt: skip
+    assert isinstance(bundle, NetworkBundle)
+    assert call("verify", tmp_path / "out", "--json").json()["passed"]
+    tail = ort.InferenceSession(tmp_path / "out/tail.onnx", providers=["CPUExecutionProvider"])
+    types = {value.name: value.type for value in tail.get_inputs()}
+    assert types == {"all_boxes": "tensor(uint16)", "all_scores": "tensor(uint16)"}
+    (image,) = images(1, seed=5)
+    codes = bundle.manifest.settings["codes"]
+    x = np.rint(image / codes["x"]["scale"]) + codes["x"]["zero_point"]
+    given = {"x": np.clip(x, 0, 65535).astype(np.uint16)}
+    wrapper = tmp_path / "out" / CHIPSET / "network.onnx"
+    [made] = run_network(wrapper, [given], workdir=tmp_path, timeout_s=120)
+    assert {array.dtype.name for array in made.values()} == {"uint16"}
+    names = [value.name for value in tail.get_outputs()]
+    selected = dict(zip(names, tail.run(names, made), strict=True))
+    (found,) = bundle.run({"x": image})
+    for name, array in selected.items():
+        np.testing.assert_array_equal(found[name], array)
+    assert len(found["boxes"]) > 0
+    taken = {g.name: {t.dtype for t in g.inputs} for g in bundle.manifest.graphs}
+    assert taken == {"network": {"uint16"}, "tail": {"uint16"}}

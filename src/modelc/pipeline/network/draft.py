@@ -23,6 +23,7 @@ from modelc.bundle.manifest import Graph, Manifest, Source, Tensor
 from modelc.bundle.write import Draft, FromFile
 from modelc.files import FileDigest
 from modelc.pipeline.events import StepResult
+from modelc.pipeline.network.edge_codes import read_codes
 from modelc.pipeline.network.job import CALIBRATION_FEEDS, PREPROCESS, VERIFY_FEEDS, NetworkJob
 from modelc.pipeline.network.partition import whole_partition
 from modelc.pipeline.network.plan import packages
@@ -31,11 +32,11 @@ from modelc.pipeline.network.steps import EXPECTED, FACTS, GRAPH, SAMPLES, TOLD
 from modelc.pipeline.network.steps_htp import COSTS, INFO, NAME, OPERATORS, PARTITION, TAIL
 from modelc.pipeline.network.steps_quantise import ENCODINGS, PRECISIONS, TABLE
 from modelc.pipeline.network.steps_verify import VERIFICATION
+from modelc.pipeline.recipe_use import NETWORK
 from modelc.pipeline.sources import Sources
 from modelc.pipeline.step import SOURCE
 from modelc.pipeline.store import Entry
 
-RUNTIME: Final = "network"
 REPORT: Final = "report.md"
 RECIPE: Final = "recipe.toml"
 # Step -> the files of its result that are shipped; None for all.
@@ -75,11 +76,13 @@ def draft_network(
         ],
         **told,
     }
+    if job.recipe.network.boundary == "codes":
+        settings["codes"] = read_codes(entries["quantize"].path)
     if "tail" in facts:  # the CPU's graph holds it
         settings["tail"] = {"file": TAIL if TAIL in files else "", **facts["tail"]}
     manifest = Manifest(
         target=job.recipe.target,
-        runtime=RUNTIME,
+        runtime=NETWORK,
         source=Source(name, sources.digests(SOURCE)),
         recipe=recipe.model_dump(mode="json"),
         tools=dict(sorted(tools.items())),
@@ -94,7 +97,7 @@ def draft_network(
         SAMPLES: _stored(entries["reference"], SAMPLES),
         EXPECTED: _stored(entries["reference"], EXPECTED),
         TOLD: _stored(entries["reference"], TOLD),
-        RECIPE: recipe.to_toml().encode(),
+        RECIPE: recipe.to_toml(NETWORK).encode(),
     }
     report = render_network_report(manifest, verification, entries)
     return Draft(manifest, {**everything, REPORT: report})
@@ -123,6 +126,9 @@ def _files(job: NetworkJob, entries: Mapping[str, Entry]) -> dict[str, FromFile 
     for name in entries["lower"].record.files:
         if name.startswith(GRAPH if job.target.chipset is None else TAIL):
             files[name] = _stored(entries["lower"], name)
+    if TAIL in files and job.recipe.network.boundary == "codes":
+        coded = entries["quantize"]  # has a tail of its own, which takes codes
+        files |= {n: _stored(coded, n) for n in coded.record.files if n.startswith(TAIL)}
     return files
 
 
@@ -155,18 +161,27 @@ def _chipsets(
 def _graphs(
     facts: Mapping[str, Any], settings: Mapping[str, Any], files: Mapping[str, Any]
 ) -> tuple[Graph, ...]:
-    tail = settings["tail"] if TAIL in files else None
-    ports = _tensors(facts["head"] if tail else facts)
+    tail, codes = settings["tail"] if TAIL in files else None, settings.get("codes", {})
+    ports = _tensors(facts["head"] if tail else facts, codes)
     places = [settings["cpu"]] if settings["cpu"] else list(settings["wrappers"].values())
     places += [name for name in files if name.endswith((".dlc", "saver_output.c"))]
     graphs = [Graph(NAME, place, *ports) for place in places]
-    return (*graphs, *([Graph("tail", TAIL, *_tensors(tail))] if tail else []))
+    return (*graphs, *([Graph("tail", TAIL, *_tensors(tail, codes))] if tail else []))
 
 
-def _tensors(facts: Mapping[str, Any]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return the inputs and the outputs."""
+def _tensors(
+    facts: Mapping[str, Any], codes: Mapping[str, Any]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return the inputs and the outputs.
+
+    Args:
+        codes: name -> encoding of those that are codes.
+    """
     inputs, outputs = (
-        tuple(Tensor(row["name"], row["dtype"], tuple(row["shape"])) for row in facts[side])
+        tuple(
+            Tensor(row["name"], codes.get(row["name"], row)["dtype"], tuple(row["shape"]))
+            for row in facts[side]
+        )
         for side in ("inputs", "outputs")
     )
     return inputs, outputs

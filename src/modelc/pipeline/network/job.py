@@ -11,6 +11,7 @@ from modelc.errors import BadInput
 from modelc.frontends.networks import NetworkKind, network_kind
 from modelc.pipeline.recipe import Recipe
 from modelc.pipeline.recipe_sections import Calibration, Network, Verify
+from modelc.pipeline.recipe_use import ONLY_FOR_DECODERS, ONLY_FOR_TEXTS
 from modelc.pipeline.step import SOURCE
 from modelc.quant.network.schemes import (
     NetworkScheme,
@@ -32,15 +33,6 @@ RANDOM: Final = 4
 _FAMILIES: Final = ("snapdragon", "cpu")
 _DEFAULTS: Final = {"snapdragon": "w8a16", "cpu": "fp32"}
 FLOAT_CPU: Final = NetworkScheme("fp32", find_network_scheme("fp16").precision, 0, 80.0, 0.9999)
-# What only decoders have.
-_FOR_DECODERS: Final = (
-    "budget", "kv_bits", "context_length", "ar", "splits", "attention", "encodings", "gguf",
-    "keep_twins", "algorithms", "algorithm_options", "toolchain", "qaic",
-)  # fmt: skip
-_FOR_TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "calibration": ("text", "sequence_length"),
-    "verify": ("text", "tokens", "min_top1", "max_perplexity_ratio", "max_kl_divergence"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +85,13 @@ def make_network_job(source: Path, recipe: Recipe) -> NetworkJob:
     recipe = _with_formats(recipe, targets[0])
     scheme = _scheme(recipe, targets)
     asked = recipe.network
+    if not scheme.is_quantised:
+        _refuse_for_floats(recipe, scheme)
+    if asked.boundary == "codes" and "model-library" in recipe.format:
+        raise BadInput(
+            "a model library takes and gives the model's own types, no codes",
+            hint="leave --boundary out, or choose another format",
+        )
     if scheme.is_quantised and recipe.calibration.data is None and asked.random_feeds is None:
         raise BadInput(
             f"the scheme {scheme.name} needs data to calibrate on",
@@ -170,9 +169,9 @@ def _scheme(recipe: Recipe, targets: tuple[Target, ...]) -> NetworkScheme:
 
 def _refuse_useless(recipe: Recipe, target: Target) -> None:
     plain = Recipe(target=recipe.target)
-    useless = [name for name in _FOR_DECODERS if getattr(recipe, name) != getattr(plain, name)]
+    useless = [name for name in ONLY_FOR_DECODERS if getattr(recipe, name) != getattr(plain, name)]
     sections: dict[str, Any] = {"calibration": Calibration(), "verify": Verify()}
-    for section, keys in _FOR_TEXTS.items():
+    for section, keys in ONLY_FOR_TEXTS.items():
         given = getattr(recipe, section)
         useless += [
             f"{section}.{key}"
@@ -197,4 +196,17 @@ def _refuse_useless(recipe: Recipe, target: Target) -> None:
             )
 
 
+def _refuse_for_floats(recipe: Recipe, scheme: NetworkScheme) -> None:
+    """Refuse what says how codes are chosen, or where."""
+    asked, nothing = recipe.network, Network()
+    given = [key for key in _FOR_CODES if getattr(asked, key) != getattr(nothing, key)]
+    given += ["overrides"] * bool(recipe.overrides)
+    if given:
+        raise BadInput(
+            f"the scheme {scheme.name} has no codes, and no use for {', '.join(given)}",
+            hint="choose a quantised scheme, such as w8a16",
+        )
+
+
+_FOR_CODES: Final = ("equalise", "rounding", "bias_correction", "boundary")
 _ON_CPU: Final = ("dims", "random_feeds", "preprocess")

@@ -68,7 +68,8 @@ def network_losses(
     Raises:
         BadInput: as `make_network_job`, or the scheme is float.
     """
-    job = make_network_job(source, recipe)
+    floats = recipe.network.model_copy(update={"boundary": "float"})  # as the float graph has them
+    job = make_network_job(source, recipe.model_copy(update={"network": floats}))
     if not job.scheme.is_quantised:
         raise BadInput(
             f"the scheme {job.scheme.name} quantises nothing",

@@ -80,7 +80,7 @@ def network_plan(job: NetworkJob) -> Plan:
                 "min_agreement": job.recipe.verify.min_agreement,
                 "packages": packages(job),
             },
-            inputs=("canonical", "reference", "lower", *_binaries(steps)),
+            inputs=("canonical", "reference", "lower", *_codes(job), *_binaries(steps)),
             reads=_libraries(job),
             tools=_QNN if job.target.chipset else ("onnxruntime",),
         )
@@ -162,6 +162,11 @@ def _binaries(steps: Iterable[Step]) -> list[str]:
     return [step.name for step in steps if step.name.startswith("binary.")]
 
 
+def _codes(job: NetworkJob) -> list[str]:
+    """Return the step that says how inputs and outputs are encoded, if they are codes."""
+    return ["quantize"] if job.recipe.network.boundary == "codes" else []
+
+
 def _lower(rows: tuple[str, ...], tail: str) -> Step:
     return Step(
         "lower",
@@ -181,6 +186,7 @@ def _quantising(job: NetworkJob) -> list[Step]:
         "functions": _functions(job, CALIBRATION_FEEDS),
     }
     reads = _read(job, CALIBRATION_FEEDS)
+    looks = asked.bias_correction or asked.rounding not in (None, "nearest")
     return [
         Step(
             "calibrate",
@@ -206,12 +212,14 @@ def _quantising(job: NetworkJob) -> list[Step]:
                 "observer": recipe.calibration.observer,
                 "percentile": recipe.calibration.percentile,
                 "rounding": asked.rounding or "nearest",
+                "bias_correction": asked.bias_correction,
                 "boundary": asked.boundary,
+                "library": "model-library" in job.formats,
                 "fp16": all(t.chipset is not None and t.chipset.fp16 for t in job.targets),
             },
             inputs=("lower", "calibrate"),
-            reads=reads if asked.rounding not in (None, "nearest") else (),
-            tools=_ONNX,
+            reads=reads if looks else (),
+            tools=(*_ONNX, *(["onnxruntime"] if looks else [])),
         ),
     ]
 

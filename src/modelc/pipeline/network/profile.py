@@ -15,6 +15,7 @@ import numpy as np
 from modelc.bundle.manifest import Manifest
 from modelc.errors import Missing, Where
 from modelc.ir.arrays import load_sequence
+from modelc.pipeline.network.edge_codes import encoded, encodings_of
 from modelc.pipeline.network.runtime import bundled_packages
 from modelc.pipeline.network.steps import SAMPLES
 from modelc.pipeline.network.steps_htp import COSTS
@@ -72,6 +73,8 @@ def profile_bundle(
         )
     wrapper = folder / settings["wrappers"][name]
     given = list(feeds) if feeds is not None else list(islice(load_sequence(folder / SAMPLES), 1))
+    if "codes" in settings:
+        given = [encoded(feed, encodings_of(settings["codes"])) for feed in given]
     with tempfile.TemporaryDirectory(prefix="modelc-") as scratch:
         profile = profile_network(
             wrapper,

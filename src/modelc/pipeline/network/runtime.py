@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from modelc.errors import Damaged, Missing, Where
+from modelc.pipeline.network.edge_codes import CodedEdges
 from modelc.targets.snapdragon.network.op_packages import OpPackage
 
 Arrays = Mapping[str, np.ndarray]
@@ -112,7 +113,7 @@ def open_network(
     *,
     inner: bool = False,
 ) -> NetworkRuntime:
-    """Return the runtime of a bundle's network.
+    """Return the runtime of a bundle's network, which takes and gives the source's own types.
 
     Args:
         settings: of its manifest.
@@ -121,6 +122,7 @@ def open_network(
 
     Raises:
         Missing: it holds nothing that runs here.
+        Damaged: the encodings of its inputs and outputs are none.
     """
     if settings["cpu"]:
         return CpuNetwork(folder / settings["cpu"], threads)
@@ -132,11 +134,12 @@ def open_network(
             where=Where(path=str(folder)),
             hint="compile it with --format context-binary, and for that chipset",
         )
-    head = SimulatedNetwork(folder / wrappers[name], bundled_packages(settings))
-    if "tail" not in settings:
-        return head
-    tail = CpuNetwork(folder / settings["tail"]["file"], threads)
-    return WithTail(head, tail, [*_names(settings), *(crossing(settings) if inner else ())])
+    network: NetworkRuntime = SimulatedNetwork(folder / wrappers[name], bundled_packages(settings))
+    if "tail" in settings:
+        tail = CpuNetwork(folder / settings["tail"]["file"], threads)
+        shown = [*_names(settings), *(crossing(settings) if inner else ())]
+        network = WithTail(network, tail, shown)
+    return CodedEdges(network, settings["codes"]) if "codes" in settings else network
 
 
 def crossing(facts: Mapping[str, Any]) -> tuple[str, ...]:

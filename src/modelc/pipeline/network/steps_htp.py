@@ -176,7 +176,7 @@ def write_cpp(context: StepContext) -> None:
 
 def build_model_library(context: StepContext) -> None:
     """Build model libraries of the float graph, with the encodings of the quantised one if there
-    is: lib/TARGET/libnetwork.so.
+    is, and the weights that this one was made of: lib/TARGET/libnetwork.so.
 
     Options: sdk (its release), targets.
     """
@@ -186,19 +186,20 @@ def build_model_library(context: StepContext) -> None:
     from modelc.ir import network_encodings
     from modelc.ir.write import write_model
     from modelc.pipeline.network.steps import load_network
-    from modelc.pipeline.network.steps_quantise import ENCODINGS
+    from modelc.pipeline.network.steps_quantise import CHANGED, ENCODINGS
     from modelc.quant.network.aimet_form import overrides_text
     from modelc.targets.snapdragon.network.model_library import build_library
     from modelc.targets.snapdragon.sdk.find import find_sdk
 
-    write_model(load_network(context.inputs["lower"] / GRAPH), context.scratch / GRAPH)
-    overrides = None
+    graph, overrides = context.inputs["lower"] / GRAPH, None
     if coded := context.inputs.get("quantize"):
+        graph = coded / CHANGED if (coded / CHANGED).is_file() else graph
         overrides = ENCODINGS
         text = overrides_text(
             network_encodings.load(coded / ENCODINGS), load_network(coded / GRAPH)
         )
         (context.scratch / overrides).write_text(text)
+    write_model(load_network(graph), context.scratch / GRAPH)
     made = build_library(
         GRAPH,
         NAME,

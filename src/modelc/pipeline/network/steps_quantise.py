@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from modelc.errors import BadInput
+from modelc.pipeline.network.edge_codes import CODES, edge_codes, encodings_of
 from modelc.pipeline.network.steps import CALIBRATE_ORDER, GRAPH, load_network, read_feeds
 from modelc.pipeline.network.steps_htp import TAIL
 from modelc.pipeline.step import StepContext
@@ -21,6 +22,8 @@ STATISTICS: Final = "statistics.npz"
 SEEN: Final = "seen.json"
 ENCODINGS: Final = "encodings.json"
 PRECISIONS: Final = "precisions.json"
+CHANGED: Final = "changed.onnx"
+"""The float graph that was quantised, where its weights are others than the lowered one's."""
 TABLE: Final = "calibration.csv"
 
 
@@ -48,22 +51,26 @@ def calibrate_network(context: StepContext) -> None:
 
 def quantise_network(context: StepContext) -> None:
     """Write the quantised graph: network.onnx; encodings.json, calibration.csv, and precisions.json
-    with what differs from the scheme.
+    with what differs from the scheme; for a library changed.onnx, if weights or biases are not
+    those of the lowered graph. Where the network takes and gives codes also codes.json, with the
+    encodings of these, and the tail, if there is one, which takes them.
 
     Options: precision (of the scheme, its fields), sensitive_db, overrides, observer, percentile,
-    rounding, boundary, samples and random and equalise (as `calibrate_network`), fp16 (float nodes
-    can run).
+    rounding, bias_correction, boundary, samples and random and equalise (as `calibrate_network`),
+    fp16 (float nodes can run), library (one will be built).
 
     Raises:
-        BadInput: an override fits nothing, float nodes can't run, or a tail is given codes.
+        BadInput: an override fits nothing, or float nodes can't run.
     """
     from modelc.ir import network_encodings
     from modelc.ir.network_encodings import Precision
     from modelc.ir.write import write_model
     from modelc.passes.base import run_passes
+    from modelc.passes.network_quantise.coded_inputs import take_codes
     from modelc.passes.network_quantise.quantise import QuantiseNetwork
     from modelc.pipeline.steps import IR
     from modelc.quant.calibration_table import render_table
+    from modelc.quant.network.correct_biases import correct_biases, mean_outputs
     from modelc.quant.network.encodings import choose_encodings
     from modelc.quant.network.precisions import assign_precisions
     from modelc.quant.network.round_weights import round_weights
@@ -71,11 +78,6 @@ def quantise_network(context: StepContext) -> None:
     from modelc.quant.observers import make_observer
 
     options: Any = context.options
-    if options["boundary"] == "codes" and (context.inputs["lower"] / TAIL).is_file():
-        raise BadInput(
-            "the network's end, which the CPU runs, takes floats and not codes",
-            hint="leave --boundary out",
-        )
     model, seen = float_graph(context), _statistics(context)
     precision = Precision(**options["precision"])
     scheme = NetworkScheme("", precision, options["sensitive_db"], min_sqnr_db=0, min_cosine=0)
@@ -85,6 +87,8 @@ def quantise_network(context: StepContext) -> None:
             "some nodes stay float, which the chipset can't run",
             hint="leave `float` out of the overrides, or choose a chipset with fp16",
         )
+    correct = options["bias_correction"]
+    wanted = mean_outputs(model, chosen.nodes, _feeds(context, model)) if correct else None
     scales: Any = {}
     if options["rounding"] != "nearest":
         rounded = round_weights(
@@ -100,6 +104,14 @@ def quantise_network(context: StepContext) -> None:
     kept = {} if options["percentile"] is None else {"kept": options["percentile"]}
     observer = make_observer(options["observer"], **kept)
     encodings = choose_encodings(model, seen, chosen.nodes, observer, scales)
+    if wanted is not None:
+        coded = QuantiseNetwork(encodings).apply(model.clone())
+        corrected = correct_biases(model, coded, chosen.nodes, wanted, context.progress)
+        for name, why in corrected.left.items():
+            context.log(f"the bias of {name} is not corrected: {why}")
+        context.log(f"{len(corrected.shifts)} biases corrected, on {len(wanted.feeds)} feeds")
+        # Of what an Add adds, the codes are of its new range.
+        encodings = choose_encodings(model, seen, chosen.nodes, observer, scales)
     (context.out / TABLE).write_text(
         render_table(model, seen.tensors, encodings.values), encoding="utf-8"
     )
@@ -109,6 +121,8 @@ def quantise_network(context: StepContext) -> None:
         for name, row in sorted(encodings.nodes.items())
         if row != scheme.precision
     }
+    if options["library"] and (correct or scales or options["equalise"]):
+        write_model(model, context.out / CHANGED)
     told = {"widened": sorted(chosen.widened), "others": others}
     (context.out / PRECISIONS).write_text(json.dumps(told, indent=1) + "\n")
     quantised, _ = run_passes(
@@ -118,6 +132,11 @@ def quantise_network(context: StepContext) -> None:
         dump_dir=context.out / IR,
     )
     write_model(quantised, context.out / GRAPH)
+    if options["boundary"] == "codes":
+        codes = edge_codes(quantised, encodings.values)
+        (context.out / CODES).write_text(json.dumps(codes, indent=1) + "\n")
+        if (tail := context.inputs["lower"] / TAIL).is_file():
+            write_model(take_codes(load_network(tail), encodings_of(codes)), context.out / TAIL)
 
 
 def float_graph(context: StepContext) -> ir.Model:

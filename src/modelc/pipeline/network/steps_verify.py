@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from modelc.pipeline.network.edge_codes import CodedEdges, read_codes
 from modelc.pipeline.network.partition import left_to_cpu, whole_partition
 from modelc.pipeline.network.runtime import (
     CpuNetwork,
@@ -41,10 +42,14 @@ def verify_network(context: StepContext) -> None:
         if name.startswith("binary.")
     }
     facts, lowered = read_facts(context), context.inputs["lower"]
+    coded = context.inputs.get("quantize")
     if runtimes and "tail" in facts:
-        tail, given = CpuNetwork(lowered / TAIL), [row["name"] for row in facts["outputs"]]
-        shown = [*given, *crossing(facts)]
+        tail = CpuNetwork((coded or lowered) / TAIL)
+        shown = [*(row["name"] for row in facts["outputs"]), *crossing(facts)]
         runtimes = {name: WithTail(head, tail, shown) for name, head in runtimes.items()}
+    if coded is not None:
+        rows = read_codes(coded)
+        runtimes = {name: CodedEdges(network, rows) for name, network in runtimes.items()}
     if not runtimes:
         runtimes["cpu"] = CpuNetwork(lowered / GRAPH)
     limits = {name: context.options[name] for name in LIMITS}
@@ -90,7 +95,7 @@ def compare_all(
     selected = {name: found for name, found in axes.items() if found}
     documents = {}
     for target, runtime in runtimes.items():
-        hidden = () if isinstance(runtime, WithTail) else crossing(facts)
+        hidden = crossing(facts) if isinstance(runtime, CpuNetwork) else ()
         wanted = [{n: a for n, a in row.items() if n not in hidden} for row in expected]
         pairs = zip(wanted, runtime.run(samples), strict=True)
         found = compare_network(target, runtime.name, pairs, selected, thresholds)

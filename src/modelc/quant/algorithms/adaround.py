@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -12,7 +13,7 @@ from modelc.errors import BadInput
 from modelc.ir.packing.coded_rows import CodedRows
 from modelc.ir.packing.kinds import FloatForm, Form
 from modelc.quant.algorithms.grid import Grid
-from modelc.quant.algorithms.hessian import damped, moments_of, output_errors
+from modelc.quant.algorithms.hessian import damped, moments_of, output_errors, times_moments
 from modelc.quant.algorithms.layer import Algorithm, Floats, Layer
 from modelc.quant.algorithms.search import search, weighted_loss
 
@@ -61,19 +62,21 @@ class AdaRound(Algorithm):
             layer.coded[module] = self.round(weights, form, damped(moments, self.damping))
 
     def round(self, weights: Floats, form: Form, moments: Floats) -> CodedRows:
-        """Return weights [rows, n] as codes, for the damped second moments of the inputs.
+        """Return weights [rows, n] as codes, for the damped second moments of the inputs [n, n]; or
+        [groups, n, n], if the rows are those of one group after the other, as many of each.
 
         Raises:
             BadInput: the levels of `form` are not whole numbers.
         """
         if isinstance(form, FloatForm):
             raise BadInput(f"adaround can't round to {form}", hint="gptq can")
-        grid = search(weights, form, weighted_loss(np.diagonal(moments), form.block))
+        diagonals = np.diagonal(moments, axis1=-2, axis2=-1)
+        if moments.ndim == 3:
+            diagonals = np.repeat(diagonals, len(weights) // len(moments), axis=0)
+        grid = search(weights, form, weighted_loss(diagonals, form.block))
         levels = grid.to_levels(weights)
-        for first in range(0, len(weights), _ROWS):
-            rows = slice(first, first + _ROWS)
-            part = grid.rows(rows)
-            levels[rows] = self._learned(weights[rows], part, moments, levels[rows])
+        for rows, own in _parts(len(weights), moments):
+            levels[rows] = self._learned(weights[rows], grid.rows(rows), own, levels[rows])
         return grid.coded(levels)
 
     def _learned(self, weights: Floats, grid: Grid, moments: Floats, nearest: Floats) -> Floats:
@@ -89,7 +92,7 @@ class AdaRound(Algorithm):
             soft = floors + raised
             errors = np.clip(soft, lowest, highest) * steps - weights
             inside = (soft >= lowest) & (soft <= highest)
-            gradient = 2 * (errors @ moments) * steps * inside / unit
+            gradient = 2 * times_moments(errors, moments) * steps * inside / unit
             gradient += self._pull(raised, step)
             gradient *= slope
             learned -= np.float32(self.rate) * _adam(gradient, first, second, step + 1)
@@ -107,6 +110,19 @@ class AdaRound(Algorithm):
         side = 2 * raised - 1
         pull: Floats = -2 * beta * np.abs(side) ** (beta - 1) * np.sign(side)
         return pull * np.float32(self.penalty)
+
+
+def _parts(rows: int, moments: Floats) -> Iterator[tuple[slice, Floats]]:
+    """Yield rows that are learned together, whole groups if there are any, and their moments."""
+    if moments.ndim == 2:
+        for first in range(0, rows, _ROWS):
+            yield slice(first, first + _ROWS), moments
+        return
+    height = rows // len(moments)
+    most = max(1, _ROWS // height)
+    for first in range(0, len(moments), most):
+        own = moments[first : first + most]
+        yield slice(first * height, (first + len(own)) * height), own
 
 
 def _raised(learned: Floats) -> tuple[Floats, Floats]:

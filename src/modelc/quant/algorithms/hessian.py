@@ -71,6 +71,17 @@ def damped(moments: Floats, damping: float) -> Floats:
 
 
 def output_errors(errors: Floats, moments: Floats) -> Floats:
-    """Return e H e' of each row of errors [rows, n], float32 [rows]."""
-    lost: Floats = np.einsum("rn,rn->r", errors @ moments, errors)
+    """Return e H e' of each row of errors [rows, n], float32 [rows]; H as in `times_moments`."""
+    lost: Floats = np.einsum("rn,rn->r", times_moments(errors, moments), errors)
     return lost
+
+
+def times_moments(errors: Floats, moments: Floats) -> Floats:
+    """Return rows of errors [rows, n] times H [n, n]; or times H of their own group
+    [groups, n, n], the rows being those of one group after the other."""
+    if moments.ndim == 2:
+        product: Floats = errors @ moments
+        return product
+    groups, n, _ = moments.shape
+    product = errors.reshape(groups, -1, n) @ moments
+    return product.reshape(errors.shape)

@@ -69,8 +69,10 @@ def with_multiples(grid: Grid) -> Grid:
 
 
 def weighted_loss(weight: Floats, block: int) -> Loss:
-    """Return a loss: squared errors, each times the weight of its column [columns]."""
-    lefts = np.arange(0, len(weight), block or len(weight))
+    """Return a loss: squared errors, each times the weight of its column [columns], or a weight of
+    its own [rows, columns]."""
+    columns = weight.shape[-1]
+    lefts = np.arange(0, columns, block or columns)
 
     def loss(errors: Floats) -> Floats:
         lost: Floats = np.add.reduceat(errors * errors * weight, lefts, axis=1)

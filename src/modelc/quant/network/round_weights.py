@@ -16,7 +16,7 @@ import onnx_ir as ir
 from modelc.errors import BadInput, Where
 from modelc.ir.network_encodings import Precision
 from modelc.ir.operands import LinearNode, linear_of
-from modelc.ir.packing.coded_rows import dequantise_rows
+from modelc.ir.packing.coded_rows import CodedRows, dequantise_rows
 from modelc.ir.packing.kinds import IntegerForm
 from modelc.ir.provenance import module_of
 from modelc.quant.algorithms.adaround import AdaRound
@@ -59,8 +59,7 @@ def round_weights(
     """Round the weights of linear nodes in place, so that their outputs change little.
 
     The second moments of each node's inputs are gathered on the float model. Convolutions are
-    matrix products of their patches, of one matrix for each group; transposed ones are left, and
-    by AdaRound those in groups.
+    matrix products of their patches, of one matrix for each group; transposed ones are left.
 
     Args:
         nodes: node name -> precision, whose weights are int4 or int8 by channel.
@@ -70,7 +69,7 @@ def round_weights(
         BadInput: inputs are NaN or infinite; names the module.
     """
     left: dict[str, str] = {}
-    chosen = list(_chosen(model, nodes, how, left))
+    chosen = list(_chosen(model, nodes, left))
     scales: dict[str, tuple[float, ...]] = {}
     done = 0
     rounded = []
@@ -82,17 +81,15 @@ def round_weights(
             assert tensor is not None
             shape = tuple(tensor.shape.numpy())
             form = _FORMS[nodes[str(node.name)].weights]
-            second = moments.pop(str(node.name))
             algorithm = Gptq() if how == "gptq" else AdaRound()
+            second = [
+                damped(checked(own, module_of(node)), algorithm.damping)
+                for own in moments.pop(str(node.name))
+            ]
             # Output channels come group after group, as the moments do.
-            rows = np.split(linear.rows(tensor.numpy()), len(second))
+            rows = linear.rows(tensor.numpy())
             try:
-                coded = [
-                    algorithm.round(
-                        part, form, damped(checked(own, module_of(node)), algorithm.damping)
-                    )
-                    for part, own in zip(rows, second, strict=True)
-                ]
+                coded = _rounded(algorithm, rows, form, second)
             except np.linalg.LinAlgError as error:
                 raise BadInput(
                     "the second moments of the inputs have no Cholesky decomposition",
@@ -112,7 +109,7 @@ def round_weights(
 
 
 def _chosen(
-    model: ir.Model, nodes: Mapping[str, Precision], how: Rounding, left: dict[str, str]
+    model: ir.Model, nodes: Mapping[str, Precision], left: dict[str, str]
 ) -> Iterator[LinearNode]:
     for node in model.graph:
         linear, precision = linear_of(node), nodes.get(str(node.name))
@@ -125,12 +122,21 @@ def _chosen(
             left[name] = "its weight is used elsewhere as well"
         elif linear.axis is None or node.op_type == "ConvTranspose":
             left[name] = "its outputs do not all have the same inputs"
-        elif how == "adaround" and _groups(node) > 1:
-            left[name] = "AdaRound would take a search for each of its groups"
         elif node.attributes.get_int("transA", 0) or _inputs(linear) > WIDEST:
             left[name] = "its inputs are turned, or too many"
         else:
             yield linear
+
+
+def _rounded(
+    algorithm: Gptq | AdaRound, rows: np.ndarray, form: IntegerForm, moments: list[np.ndarray]
+) -> list[CodedRows]:
+    """Return rows [channels, n] as codes, in parts; moments [n, n] are of one group each."""
+    if isinstance(algorithm, AdaRound):  # groups are learned together, for they are many and small
+        together = np.stack(moments) if len(moments) > 1 else moments[0]
+        return [algorithm.round(rows, form, together)]
+    parts = zip(np.split(rows, len(moments)), moments, strict=True)
+    return [algorithm.round(part, form, own) for part, own in parts]
 
 
 def _waves(nodes: Iterable[LinearNode]) -> Iterator[list[LinearNode]]:
