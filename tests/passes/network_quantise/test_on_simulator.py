@@ -165,7 +165,7 @@ def test_small_probabilities(tmp_path: Path) -> None:
 
 
 def test_what_hangs_on_how_far_the_codes_reach(tmp_path: Path) -> None:
-    """Of codes no wider than what was seen the logarithm would be 0, and the probabilities 14 dB."""
+    """In codes as wide as what was seen the logarithm would be 0, and softmax have 14 dB."""
     net = Net()
     x = net.input("x", [2, 8])
     log = net.op("Log", [x], "log", dims=[2, 8])

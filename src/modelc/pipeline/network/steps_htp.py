@@ -193,7 +193,7 @@ def build_model_library(context: StepContext) -> None:
 
     graph, overrides = context.inputs["lower"] / GRAPH, None
     if coded := context.inputs.get("quantize"):
-        graph = coded / CHANGED if (coded / CHANGED).is_file() else graph
+        graph = coded / CHANGED
         overrides = ENCODINGS
         text = overrides_text(
             network_encodings.load(coded / ENCODINGS), load_network(coded / GRAPH)

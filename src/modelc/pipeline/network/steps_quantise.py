@@ -23,7 +23,8 @@ SEEN: Final = "seen.json"
 ENCODINGS: Final = "encodings.json"
 PRECISIONS: Final = "precisions.json"
 CHANGED: Final = "changed.onnx"
-"""The float graph that was quantised, where its weights are others than the lowered one's."""
+"""The float graph that was quantised: constants, weights and biases may be others than the lowered
+one's."""
 TABLE: Final = "calibration.csv"
 
 
@@ -51,9 +52,9 @@ def calibrate_network(context: StepContext) -> None:
 
 def quantise_network(context: StepContext) -> None:
     """Write the quantised graph: network.onnx; encodings.json, calibration.csv, and precisions.json
-    with what differs from the scheme; for a library changed.onnx, if weights or biases are not
-    those of the lowered graph. Where the network takes and gives codes also codes.json, with the
-    encodings of these, and the tail, if there is one, which takes them.
+    with what differs from the scheme; for a library changed.onnx, the float graph that has these
+    encodings. Where the network takes and gives codes also codes.json, with the encodings of these,
+    and the tail, if there is one, which takes them.
 
     Options: precision (of the scheme, its fields), sensitive_db, overrides, observer, percentile,
     rounding, bias_correction, boundary, samples and random and equalise (as `calibrate_network`),
@@ -121,7 +122,7 @@ def quantise_network(context: StepContext) -> None:
         for name, row in sorted(encodings.nodes.items())
         if row != scheme.precision
     }
-    if options["library"] and (correct or scales or options["equalise"]):
+    if options["library"]:
         write_model(model, context.out / CHANGED)
     told = {"widened": sorted(chosen.widened), "others": others}
     (context.out / PRECISIONS).write_text(json.dumps(told, indent=1) + "\n")
