@@ -1,0 +1,280 @@
+"""A whole program of an archive: checked, its sizes fixed, with the names of what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from modelc.errors import BadInput
+from modelc.frontends.torch.archive.graph import PLAIN, changes, read_graph
+from modelc.frontends.torch.archive.sizes import Lengths, Sizes, check_given, symbols_of
+from modelc.frontends.torch.archive.tensors import shape_of
+from modelc.frontends.torch.archive.trees import Leaf, Tree, leaves, read_tree, write_tree
+from modelc.frontends.torch.archive.values import (
+    IDENTIFIER,
+    QUALIFIED,
+    items,
+    mapping,
+    members,
+    one_of,
+    refused,
+    text,
+    truth,
+    union,
+    whole,
+)
+
+SCHEMA: Final = 8
+"""The version of torch's schema, torch/_export/serde/schema.py, whose changes break readers."""
+
+_VERIFIERS: Final = frozenset({"ATEN", "TRAINING"})
+_PROGRAM: Final = (
+    "graph_module", "opset_version", "range_constraints", "schema_version", "verifiers",
+    "torch_version", "guards_code",
+)  # fmt: skip
+_MODULE: Final = (
+    "graph", "signature", "module_call_graph", "metadata", "treespec_namedtuple_fields",
+)  # fmt: skip
+_LIFTED: Final[Mapping[str, str]] = {
+    "parameter": "parameter_name",
+    "buffer": "buffer_name",
+    "tensor_constant": "tensor_constant_name",
+}
+"""What a program takes beside its inputs, and what says which one."""
+
+_CHANGED: Final[Mapping[str, str]] = {
+    "buffer_mutation": "buffer_name",
+    "parameter_mutation": "parameter_name",
+    "user_input_mutation": "user_input_name",
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """What PyTorch may read.
+
+    Attributes:
+        json: as in `models/NAME.json`.
+        results: the results by their place in what the program returns; a leaf's number is that of
+            the output, None what is no tensor.
+    """
+
+    json: dict[str, Any]
+    results: Tree
+
+
+def read_program(document: Mapping[str, Any], dims: Mapping[str, int]) -> Program:
+    """Return a program whose open sizes are fixed.
+
+    Args:
+        dims: sizes by symbol.
+
+    Raises:
+        BadInput: something isn't known to be harmless; a size is missing, not known, out of the
+            program's range or against a guard.
+    """
+    found = members(document, "a program", *_PROGRAM)
+    version = members(found["schema_version"], "a version", "major", "minor")
+    if version["major"] != SCHEMA:
+        raise BadInput(
+            f"the program is of version {version['major']!r} of torch's schema, not {SCHEMA}",
+            hint="save it with torch.export.save of torch 2.13; or write a function that returns "
+            "torch.export.load(...), if you trust it, and give FILE.py:FUNCTION",
+        )
+    module = members(found["graph_module"], "a program", *_MODULE)
+    open_sizes = _open_sizes(module["graph"])
+    check_given(dims, open_sizes)
+    _check_ranges(mapping(found["range_constraints"] or {}, "ranges"), dims)
+    sizes = Sizes(dims)
+    graph = read_graph(module["graph"], sizes)
+    signature, outputs = _read_signature(module["signature"])
+    call, taken, given = _read_call(module)
+    lengths = _lengths(call["forward_arg_names"] or [], taken, signature, graph)
+    for guard in items(found["guards_code"] or [], "guards"):
+        if not sizes.holds(guard, lengths):
+            raise BadInput(
+                f"the sizes don't fit the exported program, which takes {guard!r:.200} for true",
+                hint="give other sizes by --dim, or export the program for these",
+            )
+    if len(list(leaves(given))) != len(outputs):
+        raise refused("the number of results", len(outputs))
+    return Program(
+        {
+            "graph_module": {
+                "graph": graph,
+                "signature": signature,
+                "module_call_graph": [{"fqn": "", "signature": call}],
+            },
+            "opset_version": {},
+            "range_constraints": {},
+            "schema_version": {"major": SCHEMA, "minor": whole(version["minor"], "a version", 0)},
+            "verifiers": [
+                one_of(name, "a verifier", _VERIFIERS)
+                for name in items(found["verifiers"] or [], "verifiers")
+            ],
+            "guards_code": [],
+        },
+        _without(given, {place for place, is_tensor in enumerate(outputs) if not is_tensor}),
+    )
+
+
+def _open_sizes(graph: Any) -> dict[str, str]:
+    """Return the symbols of a graph, and where each stands, in order.
+
+    Raises:
+        BadInput: one depends on data.
+    """
+    places: dict[str, list[str]] = {}
+    for text_ in _expressions(graph):
+        for symbol in symbols_of(text_):
+            places.setdefault(symbol, [])
+    if inner := sorted(name for name in places if not name.startswith("s")):
+        raise BadInput(
+            f"a size or a factor of the exported program depends on data: {inner[0]}",
+            hint="export it without .item(), nonzero or masks as indices; or give the module "
+            "itself by FILE.py:FUNCTION",
+        )
+    found = members(graph, "a graph", *mapping(graph, "a graph"))
+    tensors = mapping(found.get("tensor_values") or {}, "tensors")
+    for item in items(found.get("inputs"), "inputs"):
+        name = mapping(mapping(item, "an input").get("as_tensor") or {}, "an input").get("name")
+        meta = tensors.get(name) if isinstance(name, str) else None
+        if isinstance(meta, dict) and isinstance(meta.get("sizes"), list):
+            for axis, size in enumerate(meta["sizes"]):
+                for symbol in {s for part in _expressions(size) for s in symbols_of(part)}:
+                    places[symbol].append(f"axis {axis} of {name}")
+    order = sorted(places, key=lambda name: (not places[name], name))
+    return {name: ", ".join(places[name][:4]) or "no input's" for name in order}
+
+
+def _expressions(value: Any) -> Iterator[str]:
+    """Yield the text of every expression in a JSON value; parse_json has bounded its depth."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case {"expr_str": expression}:
+                yield expression
+            case dict() as inner:
+                waiting.extend(inner.values())
+            case list() as inner:
+                waiting.extend(inner)
+
+
+def _check_ranges(ranges: Mapping[str, Any], dims: Mapping[str, int]) -> None:
+    for name, value in ranges.items():
+        found = members(value, "a range", "min_val", "max_val")
+        low, high = (
+            None if found[key] is None else whole(found[key], "a range")
+            for key in ("min_val", "max_val")
+        )
+        if name in dims and not (low or 0) <= dims[name] <= (dims[name] if high is None else high):
+            raise BadInput(
+                f"--dim {name}={dims[name]} is out of the range that the program was exported "
+                f"for: {low or 0} to {'any' if high is None else high}"
+            )
+
+
+def _read_signature(value: Any) -> tuple[dict[str, Any], list[bool]]:
+    """Return which inputs are weights, and of each output whether it is a tensor."""
+    found = members(value, "a signature", "input_specs", "output_specs")
+    inputs = [_input(item) for item in items(found["input_specs"], "inputs")]
+    outputs = [_output(item) for item in items(found["output_specs"], "outputs")]
+    return {"input_specs": inputs, "output_specs": outputs}, [
+        "as_tensor" in output["user_output"]["arg"] for output in outputs
+    ]
+
+
+def _input(value: Any) -> dict[str, Any]:
+    kind, inner = union(value, "an input", (*_LIFTED, "user_input", "constant_input"))
+    if kind == "user_input":
+        return {kind: {"arg": _argument(members(inner, "an input", "arg")["arg"])}}
+    if kind == "constant_input":
+        found = members(inner, "an input", "name", "value")
+        constant, plain = union(found["value"], "an input", PLAIN)
+        name = text(found["name"], "the name of an input")
+        return {kind: {"name": name, "value": {constant: PLAIN[constant](plain)}}}
+    key = _LIFTED[kind]
+    found = members(inner, "an input", "arg", key, *(["persistent"] if kind == "buffer" else []))
+    made: dict[str, Any] = {
+        "arg": {"name": text(members(found["arg"], "an input", "name")["name"], "an input")},
+        key: text(found[key], "the name of a weight", QUALIFIED),
+    }
+    if kind == "buffer":
+        made["persistent"] = truth(found["persistent"], "whether a buffer is persistent")
+    return {kind: made}
+
+
+def _output(value: Any) -> dict[str, Any]:
+    kind, inner = union(value, "an output", ("user_output", *_CHANGED))
+    if kind in _CHANGED:
+        name = members(inner, "an output", "arg", _CHANGED[kind])[_CHANGED[kind]]
+        raise changes(text(name, "the name of a weight", QUALIFIED))
+    return {kind: {"arg": _argument(members(inner, "an output", "arg")["arg"])}}
+
+
+def _argument(value: Any) -> dict[str, Any]:
+    kind, inner = union(value, "an argument", ("as_tensor", *PLAIN))
+    if kind in PLAIN:
+        return {kind: PLAIN[kind](inner)}
+    return {kind: {"name": text(members(inner, "an argument", "name")["name"], "a tensor")}}
+
+
+def _read_call(module: Mapping[str, Any]) -> tuple[dict[str, Any], Tree, Tree]:
+    """Return how the program is called, and the trees of its arguments and results."""
+    calls = items(module["module_call_graph"], "calls of modules")
+    whole_call = members(calls[0] if calls else None, "a call of modules", "fqn", "signature")
+    found = members(
+        whole_call["signature"],
+        "the call of the program",
+        *("inputs", "outputs", "in_spec", "out_spec", "forward_arg_names"),
+    )
+    fields = mapping(module["treespec_namedtuple_fields"] or {}, "fields of named tuples")
+    taken, given = (read_tree(found[key], fields) for key in ("in_spec", "out_spec"))
+    names = found["forward_arg_names"]
+    return (
+        {
+            "inputs": [],
+            "outputs": [],
+            "in_spec": write_tree(taken),
+            "out_spec": write_tree(given),
+            "forward_arg_names": None
+            if names is None
+            else [text(name, "an argument", IDENTIFIER) for name in items(names, "arguments")],
+        },
+        taken,
+        given,
+    )
+
+
+def _lengths(
+    names: list[str], taken: Tree, signature: Mapping[str, Any], graph: Mapping[str, Any]
+) -> Lengths:
+    """Return the shapes of the inputs by where a guard finds them: by the name of the argument."""
+    if not isinstance(taken, tuple) or [type(part) for part in taken] != [tuple, dict]:
+        raise refused("a tree of arguments", "one that is no call")
+    inputs = [
+        next(iter(item.values()))
+        for item in signature["input_specs"]
+        if {"user_input", "constant_input"} & set(item)
+    ]
+    places = list(leaves(taken))
+    if len(places) != len(inputs):
+        raise refused("the number of inputs", len(inputs))
+    found: dict[tuple[str | int, ...], tuple[int, ...]] = {}
+    for (group, first, *rest), taker in zip(places, inputs, strict=True):
+        name = taker.get("arg", {}).get("as_tensor", {}).get("name")
+        by_place = group == 0 and isinstance(first, int) and first < len(names)
+        key = names[first] if by_place and isinstance(first, int) else first
+        if name is not None and name in graph["tensor_values"]:
+            found[(key, *rest)] = shape_of(graph["tensor_values"][name])
+    return found
+
+
+def _without(tree: Tree, places: set[int]) -> Tree:
+    """Return a tree with None for some leaves."""
+    if isinstance(tree, Leaf):
+        return None if tree.index in places else tree
+    if isinstance(tree, dict):
+        return {key: _without(child, places) for key, child in tree.items()}
+    return type(tree)([_without(child, places) for child in tree])
