@@ -11,7 +11,7 @@ from modelc.errors import BadInput
 MOST: Final = 1 << 20
 """Items in one list or object."""
 
-LARGEST: Final = 1 << 62
+LARGEST: Final = (1 << 63) - 1
 
 IDENTIFIER: Final = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,999}")
 QUALIFIED: Final = re.compile(r"(?:(?!__)[A-Za-z0-9_-]{1,999}\.){0,99}(?!__)[A-Za-z0-9_-]{1,999}")
