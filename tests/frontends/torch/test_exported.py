@@ -99,6 +99,21 @@ def test_a_program_in_memory_of_open_sizes(block: tuple[Path, Any]) -> None:
     assert caught.value.where.path == "net.py:build"
 
 
+def test_a_function_that_loads_a_program_of_open_sizes(
+    block: tuple[Path, Any], tmp_path: Path
+) -> None:
+    from modelc.frontends.torch.user_code import build
+
+    file = tmp_path / "loads.py"
+    file.write_text(
+        f"import torch\ndef build():\n    return torch.export.load({str(block[0])!r})\n"
+    )
+    with pytest.raises(BadInput, match="sizes are open: ") as caught:
+        build(file, "build", {})
+    assert caught.value.where.path == f"{file}:build"
+    assert build(file, "build", symbols(block[0])).results is not None
+
+
 class Counting(torch.nn.Module):
     count: torch.Tensor
 
@@ -121,6 +136,7 @@ class Selecting(torch.nn.Module):
     [
         (Counting(), "changes its input, weight or buffer"),
         (Selecting(), "depends on data: u0"),
+        (torch.nn.Sequential(torch.nn.Dropout(0.5)).train(), "in the state for training"),
     ],
 )
 def test_programs_that_are_not_read(module: Any, message: str, tmp_path: Path) -> None:

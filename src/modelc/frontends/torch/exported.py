@@ -70,5 +70,6 @@ def _read(checked: Path, where: Where) -> Any:
         raise BadInput(
             f"PyTorch can't rebuild the program: {type(error).__name__}: {why[-1]}",
             where=where,
-            hint="was it saved by torch 2.13? All that PyTorch says is in export_worker.log",
+            hint="a torch that is older than the one that wrote it may not know its parts; all of "
+            "what it says is in export_worker.log",
         ) from error

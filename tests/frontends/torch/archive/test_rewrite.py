@@ -26,6 +26,7 @@ from support.exported_programs import (
 
 from modelc.errors import BadInput
 from modelc.frontends.torch.archive.rewrite import rewrite
+from modelc.frontends.torch.archive.summary import summarise
 from modelc.frontends.torch.archive.trees import Leaf
 
 torch = pytest.importorskip("torch", reason="needs PyTorch, which writes these archives")
@@ -334,6 +335,24 @@ def test_entries_that_share_their_bytes(parts: Parts, dims: dict[str, int], tmp_
             file._didModify = True  # type: ignore[attr-defined]
     with pytest.raises(BadInput, match="larger than its file"):
         rewrite(path, dims, tmp_path / "out.pt2")
+
+
+def test_what_it_says_of_itself(real: Path, parts: Parts, dims: dict[str, int]) -> None:
+    """Against PyTorch's own reading."""
+    program = torch.export.load(real)
+    found = summarise(real)
+    assert found.torch == torch.__version__
+    assert found.open_sizes.keys() == dims.keys()
+    (half,) = (name for name, size in dims.items() if size == 4)
+    (batch,) = dims.keys() - {half}
+    assert found.inputs == {"x": [batch, f"2*{half}", 16], "mask": [batch, f"2*{half}", 1]}
+    assert found.open_sizes[half] == f"axis 1 of x is 2*{half}, axis 1 of mask is 2*{half}"
+    called = [str(n.target) for n in program.graph.nodes if str(n.target).startswith("aten.")]
+    aten = {k: n for k, n in found.operators.items() if k.startswith("torch.ops.aten.")}
+    assert aten == {f"torch.ops.{name}": called.count(name) for name in called}
+    tensors = [*program.state_dict.values(), *program.constants.values()]
+    assert found.weights == len(tensors)
+    assert found.weight_bytes == sum(tensor.nbytes for tensor in tensors)
 
 
 def test_the_layout_of_older_torch(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_guards_are_pythons(guard: str) -> None:
         "Integer.__class__",
         "Symbol('s0').name",
         "Symbol('__import__')",
+        "Symbol('s99')",
         "Symbol('s0', 's1')",
         "Symbol(*['s0'])",
         "open('x', 'w')",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,6 @@ BYTE_ORDER: Final = "byteorder"
 MOST_ENTRIES: Final = 1 << 20
 _SMALL: Final = 64
 _ENCRYPTED: Final = 1
-_PART: Final = re.compile(r"[A-Za-z0-9_.() +-]{1,255}")
 _AGAIN: Final = (
     "save it with torch.export.save of torch 2.13; or write a function that returns "
     "torch.export.load(...), if you trust it, and give FILE.py:FUNCTION"
@@ -77,7 +76,9 @@ def open_container(path: Path) -> Iterator[Container]:
     except BadInput as error:
         raise BadInput(error.message, where=error.where if error.where.path else where,
                        hint=error.hint) from error  # fmt: skip
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
+    except (
+        zipfile.BadZipFile, struct.error, NotImplementedError, EOFError, OSError, ValueError,
+    ) as error:  # fmt: skip
         raise BadInput(
             f"the archive can't be read: {error}",
             where=where,
@@ -125,7 +126,8 @@ def _checked(path: Path, file: zipfile.ZipFile) -> Container:
 
 
 def _is_plain(part: str) -> bool:
-    return bool(_PART.fullmatch(part)) and set(part) != {"."}
+    # Nothing is extracted; but what is named so was not written by torch.
+    return bool(part.strip(".")) and part.isprintable() and "\\" not in part
 
 
 def _model(entries: dict[str, zipfile.ZipInfo]) -> str:

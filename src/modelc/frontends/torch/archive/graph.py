@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from modelc.errors import BadInput, Where, nearest
+from modelc.errors import BadInput, Where
 from modelc.frontends.torch.archive import operators
 from modelc.frontends.torch.archive.sizes import Number, Sizes
 from modelc.frontends.torch.archive.tensors import CPU, DTYPE_BYTES, STRIDED, read_meta
@@ -63,6 +63,10 @@ _SYMBOLIC: Final[Mapping[str, tuple[str, str, Callable[[Number], Any]]]] = {
     "as_sym_float": ("as_float", "as_floats", float),
 }
 """Kinds of values that are no tensors: what one and several become, and their type."""
+
+
+TRAINS: Final = frozenset({"train", "training"})
+"""What operators call the flag that they compute otherwise in training."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,11 @@ def _read_node(value: Any, scope: Scope) -> dict[str, Any] | None:
     first = inputs[0]["arg"].get("as_tensor", {}).get("name") if inputs else None
     if operators.works_in_place(target) and first in scope.given:
         raise changes(str(first))
+    if any(item["name"] in TRAINS and item["arg"] == {"as_bool": True} for item in inputs):
+        raise BadInput(
+            f"the program was exported in the state for training: {target} trains",
+            hint="call .eval() before torch.export.export",
+        )
     node: dict[str, Any] = {
         "target": target,
         "inputs": inputs,
@@ -198,12 +207,11 @@ def _read_node(value: Any, scope: Scope) -> dict[str, Any] | None:
 
 
 def _unknown(target: str) -> BadInput:
-    name = target.removeprefix("torch.ops.aten.").partition(".")[0]
     return BadInput(
         f"the exported program calls {target[:80]!r}, which is not among the operators that are "
         "read from archives",
-        hint=nearest(name, operators.ATEN) + " If you trust it, write a function that returns "
-        "torch.export.load(...), and give FILE.py:FUNCTION",
+        hint="if you trust it, write a function that returns torch.export.load(...), and give "
+        "FILE.py:FUNCTION",
     )
 
 

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from modelc.errors import BadInput
 from modelc.frontends.torch.archive.graph import PLAIN, changes, read_graph
-from modelc.frontends.torch.archive.sizes import Lengths, Sizes, check_given, symbols_of
+from modelc.frontends.torch.archive.sizes import Lengths, Sizes, check_given, shown, symbols_of
 from modelc.frontends.torch.archive.tensors import shape_of
 from modelc.frontends.torch.archive.trees import Leaf, Tree, leaves, read_tree, write_tree
 from modelc.frontends.torch.archive.values import (
     IDENTIFIER,
+    PRINTABLE,
     QUALIFIED,
     items,
     mapping,
@@ -83,8 +84,14 @@ def read_program(document: Mapping[str, Any], dims: Mapping[str, int]) -> Progra
             "torch.export.load(...), if you trust it, and give FILE.py:FUNCTION",
         )
     module = members(found["graph_module"], "a program", *_MODULE)
-    open_sizes = _open_sizes(module["graph"])
-    check_given(dims, open_sizes)
+    known = open_sizes(module["graph"])
+    if inner := sorted(name for name in known if not name.startswith("s")):
+        raise BadInput(
+            f"a size or a factor of the exported program depends on data: {inner[0]}",
+            hint="export it without .item(), nonzero or masks as indices; or give the module "
+            "itself by FILE.py:FUNCTION",
+        )
+    check_given(dims, known)
     _check_ranges(mapping(found["range_constraints"] or {}, "ranges"), dims)
     sizes = Sizes(dims)
     graph = read_graph(module["graph"], sizes)
@@ -119,33 +126,43 @@ def read_program(document: Mapping[str, Any], dims: Mapping[str, int]) -> Progra
     )
 
 
-def _open_sizes(graph: Any) -> dict[str, str]:
-    """Return the symbols of a graph, and where each stands, in order.
-
-    Raises:
-        BadInput: one depends on data.
-    """
+def open_sizes(graph: Any) -> dict[str, str]:
+    """Return the symbols of a graph as torch wrote it, and where inputs have each, in order."""
     places: dict[str, list[str]] = {}
-    for text_ in _expressions(graph):
-        for symbol in symbols_of(text_):
+    for expression in _expressions(graph):
+        for symbol in symbols_of(expression):
             places.setdefault(symbol, [])
-    if inner := sorted(name for name in places if not name.startswith("s")):
-        raise BadInput(
-            f"a size or a factor of the exported program depends on data: {inner[0]}",
-            hint="export it without .item(), nonzero or masks as indices; or give the module "
-            "itself by FILE.py:FUNCTION",
-        )
-    found = members(graph, "a graph", *mapping(graph, "a graph"))
-    tensors = mapping(found.get("tensor_values") or {}, "tensors")
-    for item in items(found.get("inputs"), "inputs"):
-        name = mapping(mapping(item, "an input").get("as_tensor") or {}, "an input").get("name")
-        meta = tensors.get(name) if isinstance(name, str) else None
-        if isinstance(meta, dict) and isinstance(meta.get("sizes"), list):
-            for axis, size in enumerate(meta["sizes"]):
-                for symbol in {s for part in _expressions(size) for s in symbols_of(part)}:
-                    places[symbol].append(f"axis {axis} of {name}")
+    for name, shape in input_shapes(graph).items():
+        for axis, size in enumerate(shape):
+            for symbol in symbols_of(size) if isinstance(size, str) else ():
+                whole_size = shown(size)
+                end = "" if whole_size == symbol else f" is {whole_size}"
+                places[symbol].append(f"axis {axis} of {name}{end}")
     order = sorted(places, key=lambda name: (not places[name], name))
     return {name: ", ".join(places[name][:4]) or "no input's" for name in order}
+
+
+def input_shapes(graph: Any) -> dict[str, list[int | str]]:
+    """Return the sizes of what a graph as torch wrote it takes, weights among them, by name: a
+    number, or an expression."""
+    found = mapping(graph, "a graph")
+    tensors = mapping(found.get("tensor_values"), "tensors")
+    shapes: dict[str, list[int | str]] = {}
+    for item in items(found.get("inputs"), "inputs"):
+        tensor = mapping(item, "an input").get("as_tensor")
+        if tensor is None:
+            continue
+        name = text(members(tensor, "an input", "name")["name"], "the name of an input")
+        meta = mapping(tensors.get(name), "a tensor")
+        shapes[name] = [_size(size) for size in items(meta.get("sizes"), "sizes of a tensor")]
+    return shapes
+
+
+def _size(value: Any) -> int | str:
+    kind, inner = union(value, "a size", ("as_int", "as_expr"))
+    if kind == "as_int":
+        return whole(inner, "a size", 0)
+    return text(members(inner, "a size", "expr_str", "hint")["expr_str"], "a size", PRINTABLE)
 
 
 def _expressions(value: Any) -> Iterator[str]:

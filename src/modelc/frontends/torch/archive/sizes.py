@@ -139,7 +139,7 @@ class Sizes:
     def _computed(self, text: str, tree: ast.expr, lengths: Lengths) -> Number:
         try:
             return self._of(tree, lengths)
-        except (ArithmeticError, ValueError, TypeError, RecursionError) as error:
+        except (ArithmeticError, LookupError, ValueError, TypeError, RecursionError) as error:
             raise refused(f"an expression of sizes ({error})", text) from error
 
     def _of(self, node: ast.expr, lengths: Lengths) -> Number:
@@ -192,6 +192,26 @@ def symbols_of(expression: Any) -> set[str]:
         return {_symbol(c) for c in calls if isinstance(c.func, ast.Name) and c.func.id == "Symbol"}
     except ValueError as error:
         raise refused("a symbol of sizes", expression) from error
+
+
+def shown(expression: Any) -> str:
+    """Return an expression as people write it: `2*s0`."""
+    try:
+        return _shown(_parse(expression))
+    except RecursionError as error:
+        raise refused("an expression of sizes", expression) from error
+
+
+def _shown(node: ast.expr) -> str:
+    match node:
+        case ast.Call(func=ast.Name(id="Symbol" | "Integer"), args=[ast.Constant(value=value), *_]):
+            return str(value)
+        case ast.Call(func=ast.Name(id="Mul"), args=factors):
+            return "*".join(map(_shown, factors))
+        case ast.Call(func=ast.Name(id=name), args=given):
+            return f"{name}({', '.join(map(_shown, given))})"
+        case _:
+            return ast.unparse(node)
 
 
 def _symbol(call: ast.Call) -> str:
