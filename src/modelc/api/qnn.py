@@ -92,8 +92,8 @@ class QNNCompiler:
         if not is_network(path):
             raise BadInput(
                 "QNNCompiler takes models that are no decoders",
-                hint="give an .onnx or a .pt2 file, FILE.py:FUNCTION or an encoder's folder; language "
-                "models go through modelc.compile",
+                hint="give an .onnx or a .pt2 file, FILE.py:FUNCTION or an encoder's folder; "
+                "language models go through modelc.compile",
             )
         wanted = _format(output_format, output)
         delivered = delivery(self._backend, wanted)

@@ -10,7 +10,7 @@ import typer
 Source = Annotated[
     Path,
     typer.Argument(
-        help="A .gguf file, a Hugging Face folder, an .onnx file, a .pt2 file, or FILE.py:FUNCTION, "
+        help="A .gguf file, a Hugging Face folder, an .onnx or a .pt2 file, or FILE.py:FUNCTION, "
         "which makes a PyTorch module.",
         show_default=False,
     ),

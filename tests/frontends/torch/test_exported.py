@@ -126,6 +126,11 @@ class Counting(torch.nn.Module):
         return x * self.count
 
 
+class Measuring(torch.nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x, x.shape[0]
+
+
 class Selecting(torch.nn.Module):
     def forward(self, x: Any) -> Any:
         return x[x > 0]
@@ -135,6 +140,7 @@ class Selecting(torch.nn.Module):
     ("module", "message"),
     [
         (Counting(), "changes its input, weight or buffer"),
+        (Measuring(), "gives a number"),
         (Selecting(), "depends on data: u0"),
         (torch.nn.Sequential(torch.nn.Dropout(0.5)).train(), "in the state for training"),
     ],

@@ -25,7 +25,7 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
         example = encoder.load(Path(source["folder"]), dims)
         where = Where(path=source["folder"])
     elif "archive" in source:
-        example = exported.load(Path(source["archive"]), dims)
+        example = exported.load(Path(source["archive"]), dims, output.parent)
         where = Where(path=source["archive"])
     else:
         file = Path(source["file"])

@@ -18,17 +18,19 @@ from modelc.frontends.torch.example import Example
 _FILE: Final = "program.pt2"
 
 
-def load(file: Path, dims: Mapping[str, int]) -> Example:
+def load(file: Path, dims: Mapping[str, int], scratch: Path | None = None) -> Example:
     """Return the program of a `.pt2` archive.
 
     Args:
         dims: sizes by the symbol that the program has for them.
+        scratch: where a copy, of the archive's size, lies meanwhile; by default the system's folder
+            for such files.
 
     Raises:
         BadInput: it is not what torch.export.save writes, holds what could run code, or sizes are
             missing or don't fit.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
         checked = Path(folder) / _FILE
         results = rewrite(file, dims, checked)
         return Example(_read(checked, Where(path=str(file))), (), {}, results)

@@ -7,8 +7,9 @@ import json
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -353,6 +354,44 @@ def test_what_it_says_of_itself(real: Path, parts: Parts, dims: dict[str, int]) 
     tensors = [*program.state_dict.values(), *program.constants.values()]
     assert found.weights == len(tensors)
     assert found.weight_bytes == sum(tensor.nbytes for tensor in tensors)
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every place in a JSON value: what it lies in, and its key there."""
+    keys: Any = {dict: lambda: list(value), list: lambda: range(len(value))}
+    for key in keys.get(type(value), tuple)():
+        yield value, key
+        yield from places(value[key])
+
+
+ODD: tuple[Any, ...] = (
+    None, True, -1, 1 << 70, 1.5, "", "x", "__class__", "Symbol('s0')", [], {}, [[]], [None],
+    {"as_int": 1}, {"as_tensor": {"name": "x"}}, {"expr_str": 7}, {"expr_str": "s0"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_damage(seed: int, parts: Parts, dims: dict[str, int], tmp_path: Path) -> None:
+    """Is an error that says so, or does no harm; never anything else."""
+    random = Random(seed)
+    path, refusals = tmp_path / "damaged.pt2", 0
+    for _ in range(20):
+        name = random.choice((PROGRAM, PROGRAM, WEIGHTS, CONSTANTS))
+        document = json.loads(parts[name])
+        holder, key = random.choice(list(places(document)))
+        holder[key] = random.choice(ODD)
+        write_parts(path, {**parts, name: json.dumps(document).encode()})
+        content = bytearray(path.read_bytes())
+        if random.random() < 0.3:
+            for _ in range(3):
+                content[random.randrange(len(content) - 3000, len(content))] = random.randrange(256)
+            path.write_bytes(content)
+        for read in (lambda: rewrite(path, dims, tmp_path / "out.pt2"), lambda: summarise(path)):
+            try:
+                read()
+            except BadInput:
+                refusals += 1
+    assert refusals
 
 
 def test_the_layout_of_older_torch(tmp_path: Path) -> None:

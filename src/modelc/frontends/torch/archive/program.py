@@ -227,7 +227,13 @@ def _output(value: Any) -> dict[str, Any]:
     if kind in _CHANGED:
         name = members(inner, "an output", "arg", _CHANGED[kind])[_CHANGED[kind]]
         raise changes(text(name, "the name of a weight", QUALIFIED))
-    return {kind: {"arg": _argument(members(inner, "an output", "arg")["arg"])}}
+    given = members(inner, "an output", "arg")["arg"]
+    if not {"as_tensor", "as_none"} & set(mapping(given, "an output")):
+        raise BadInput(
+            "the exported program gives a number, which is no output of a network",
+            hint="return tensors alone: leave sizes out of what forward returns",
+        )
+    return {kind: {"arg": _argument(given)}}
 
 
 def _argument(value: Any) -> dict[str, Any]:
