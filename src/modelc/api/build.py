@@ -31,8 +31,8 @@ def compile(
     """Compile a model for a target, verify it and write a bundle.
 
     Args:
-        source: a .gguf file, a Hugging Face folder, an .onnx file, or "FILE.py:FUNCTION", which
-            makes a PyTorch module.
+        source: a .gguf file, a Hugging Face folder, an .onnx file, an exported program (.pt2), or
+            "FILE.py:FUNCTION", which makes a PyTorch module.
         target: "cpu", a chipset or a card.
         output: the bundle's directory; by default MODEL-TARGET-SCHEME.modelc.
         recipe: a TOML file of options, which the arguments override.

@@ -67,7 +67,8 @@ class QNNCompiler:
         """Compile a model, prove it in the HTP simulator, and write what was asked for.
 
         Args:
-            source: an .onnx file, "FILE.py:FUNCTION", or an encoder's folder.
+            source: an .onnx file, an exported program (.pt2), "FILE.py:FUNCTION", or an encoder's
+                folder.
             output: the file; by default the source's name with the format's suffix. Beside a
                 context binary comes the ONNX model that loads it, beside source its weights; and
                 tail.onnx, where a network's end is the CPU's (`network_allow_cpu_fallback`).
@@ -91,8 +92,8 @@ class QNNCompiler:
         if not is_network(path):
             raise BadInput(
                 "QNNCompiler takes models that are no decoders",
-                hint="give an .onnx file, FILE.py:FUNCTION or an encoder's folder; language models "
-                "go through modelc.compile",
+                hint="give an .onnx or a .pt2 file, FILE.py:FUNCTION or an encoder's folder; "
+                "language models go through modelc.compile",
             )
         wanted = _format(output_format, output)
         delivered = delivery(self._backend, wanted)

@@ -57,7 +57,7 @@ def _show_support(path: Path, target: str, dims: list[str], quant: str | None, j
         raise BadInput(
             "--target is for models that are no decoders",
             where=Where(path=str(path)),
-            hint="give an .onnx file, FILE.py:FUNCTION or an encoder's folder",
+            hint="give an .onnx or a .pt2 file, FILE.py:FUNCTION or an encoder's folder",
         )
     given = {"target": target, "dim": dims or None, "quant": quant}
     recipe = RecipeOptions(None, given).recipe()

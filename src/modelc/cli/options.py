@@ -10,8 +10,8 @@ import typer
 Source = Annotated[
     Path,
     typer.Argument(
-        help="A .gguf file, a Hugging Face folder, an .onnx file, or FILE.py:FUNCTION, which makes "
-        "a PyTorch module.",
+        help="A .gguf file, a Hugging Face folder, an .onnx or a .pt2 file, or FILE.py:FUNCTION, "
+        "which makes a PyTorch module.",
         show_default=False,
     ),
 ]

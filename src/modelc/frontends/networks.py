@@ -1,7 +1,7 @@
 """Which sources are networks, that is models that are no decoders, and what files they are made of.
 
-A network comes as an ONNX file, or from PyTorch: a function of the user's own, or an encoder's
-Hugging Face folder.
+A network comes as an ONNX file, or from PyTorch: a function of the user's own, an exported
+program, or an encoder's Hugging Face folder.
 """
 
 from __future__ import annotations

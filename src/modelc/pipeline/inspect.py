@@ -30,7 +30,7 @@ def inspect_path(path: Path) -> Inspection:
     raise BadInput(
         "not a model, a binary or a bundle that modelc knows",
         where=Where(path=str(path)),
-        hint="known: .gguf, a Hugging Face folder, .onnx, a QNN context binary, a DLC, "
+        hint="known: .gguf, a Hugging Face folder, .onnx, .pt2, a QNN context binary, a DLC, "
         "saver_output.c, a bundle",
     )
 
@@ -99,6 +99,29 @@ def _inspect_onnx(path: Path) -> Inspection:
             "inputs": inputs,
             "outputs": [_port(value) for value in model.graph.output],
             "operators": [{"operator": name, "count": n} for name, n in operators.most_common()],
+        },
+    )
+
+
+def _inspect_program(path: Path) -> Inspection:
+    """An exported program of PyTorch."""
+    from modelc.frontends.torch.archive.summary import summarise
+
+    found = summarise(path)
+    facts: dict[str, Any] = {
+        "torch": found.torch,
+        "nodes": sum(found.operators.values()),
+        "weights": found.weights,
+        "bytes": found.weight_bytes,
+    }
+    if found.open_sizes:
+        facts["open_sizes"] = found.open_sizes
+    return Inspection(
+        "exported program",
+        facts,
+        {
+            "inputs": [{"name": name, "shape": shape} for name, shape in found.inputs.items()],
+            "operators": [{"operator": name, "count": n} for name, n in found.operators.items()],
         },
     )
 
@@ -178,6 +201,12 @@ def _is_source(path: Path) -> bool:
         return stream.read(4) == b"GGUF"
 
 
+def _is_program(path: Path) -> bool:
+    from modelc.frontends.torch.spec import ARCHIVE
+
+    return path.suffix == ARCHIVE and path.is_file()
+
+
 def _is_onnx(path: Path) -> bool:
     return path.suffix == ".onnx"
 
@@ -195,6 +224,7 @@ _KINDS: Final[tuple[tuple[Callable[[Path], bool], Callable[[Path], Inspection]],
     (_is_saver, _inspect_saver),
     (_is_source, _inspect_source),
     (_is_onnx, _inspect_onnx),
+    (_is_program, _inspect_program),
     (_is_binary, inspect_context_binary),
     (_is_dlc, inspect_dlc),
 )

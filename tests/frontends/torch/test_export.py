@@ -186,7 +186,7 @@ def build(file: Path, function: str, **dims: int) -> Any:
         ("broken", {}, "it raises ZeroDivisionError: not today", "export_worker.log"),
         ("build", {"bach": 2}, "example_inputs takes no size 'bach'", "did you mean batch"),
         ("pair", {"batch": 2}, "--dim batch has no effect", "example_inputs"),
-        ("program", {"batch": 2}, "--dim batch has no effect", "example_inputs"),
+        ("program", {"batch": 2}, "no open size 'batch'", "leave --dim batch out"),
     ],
 )
 def test_functions_that_do_not_serve(

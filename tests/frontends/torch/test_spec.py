@@ -9,8 +9,10 @@ import pytest
 
 from modelc.errors import BadInput
 from modelc.frontends.torch.spec import (
+    ArchiveSpec,
     BuilderSpec,
     EncoderSpec,
+    function_name,
     is_encoder,
     is_spec,
     parse_spec,
@@ -55,9 +57,20 @@ def test_weights_that_could_run_code_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not in safetensors") as caught:
         parse_spec(str(path))
     assert "can run code" in caught.value.hint
-    (tmp_path / "model.pt2").write_bytes(b"")
-    with pytest.raises(BadInput, match="can run any code"):
-        parse_spec(str(tmp_path / "model.pt2"))
+
+
+def test_an_exported_program(tmp_path: Path) -> None:
+    file = tmp_path / "model.pt2"
+    with pytest.raises(BadInput, match="no such file"):
+        parse_spec(str(file))
+    file.write_bytes(b"")
+    assert parse_spec(str(file)) == ArchiveSpec(file)
+    assert spec_files(ArchiveSpec(file)) == (file,)
+
+
+def test_the_name_of_a_function() -> None:
+    assert function_name("a/net.py:build") == "build"
+    assert function_name("a/net.pt2") == function_name("a/folder") == ""
 
 
 @pytest.mark.parametrize(

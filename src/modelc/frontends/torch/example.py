@@ -16,31 +16,36 @@ class Example:
     Attributes:
         model: a `torch.nn.Module`, or a `torch.export.ExportedProgram`.
         arguments, keywords: tensors that it is called with.
+        results: what it gives, with a `Leaf` in the place of each tensor, if that is known without
+            running it.
     """
 
     model: Any
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]
+    results: Any = None
 
 
-def named_results(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def named_results(result: Any, tensor: type, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the tensors in what a model gave, by name: keys and fields as they are called, places
-    in a tuple as `output_N`, a single tensor as `output`."""
-    import torch
+    in a tuple as `output_N`, a single tensor as `output`.
 
-    if isinstance(result, torch.Tensor):
+    Args:
+        tensor: what a tensor is.
+    """
+    if isinstance(result, tensor):
         yield name or "output", result
     elif isinstance(result, Mapping):
         for key, value in result.items():
-            yield from named_results(value, f"{name}.{key}" if name else str(key))
+            yield from named_results(value, tensor, f"{name}.{key}" if name else str(key))
     elif isinstance(result, tuple) and hasattr(result, "_fields"):
-        yield from named_results(dict(zip(result._fields, result, strict=True)), name)
+        yield from named_results(dict(zip(result._fields, result, strict=True)), tensor, name)
     elif isinstance(result, list | tuple):
         for index, value in enumerate(result):
-            yield from named_results(value, f"{name or 'output'}_{index}")
+            yield from named_results(value, tensor, f"{name or 'output'}_{index}")
     elif is_dataclass(result):
         names = [field.name for field in fields(result)]
-        yield from named_results({key: getattr(result, key) for key in names}, name)
+        yield from named_results({key: getattr(result, key) for key in names}, tensor, name)
 
 
 def from_inputs(model: Any, inputs: Any, where: Where) -> Example:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from modelc.errors import Missing, Where
-from modelc.frontends.torch.spec import BuilderSpec, Spec
+from modelc.frontends.torch.spec import ArchiveSpec, BuilderSpec, EncoderSpec, Spec
 from modelc.process import run_worker
 
 
@@ -31,7 +31,8 @@ def export_to_onnx(
 
     Args:
         dims: sizes by name. Of an encoder: `batch`, and `sequence` for text, `samples` for sound.
-            Of a function's model: what `example_inputs` takes by keyword.
+            Of a function's model: what `example_inputs` takes by keyword. Of an exported program:
+            its own symbols, such as `s77`.
         workdir: where the log goes.
 
     Raises:
@@ -40,7 +41,7 @@ def export_to_onnx(
         ToolFailed: PyTorch can't export it, crashed or ran out of time.
     """
     where = Where(step=step, path=str(spec))
-    needed = ("torch",) if isinstance(spec, BuilderSpec) else ("torch", "transformers")
+    needed = ("torch", "transformers") if isinstance(spec, EncoderSpec) else ("torch",)
     for package in needed:
         if importlib.util.find_spec(package) is None:
             raise Missing(
@@ -50,17 +51,23 @@ def export_to_onnx(
             )
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
-    source = (
-        {"file": str(spec.file.resolve()), "function": spec.function}
-        if isinstance(spec, BuilderSpec)
-        else {"folder": str(spec.folder.resolve())}
-    )
     run_worker(
         "modelc.frontends.torch.export_worker",
-        {"source": source, "output": str(output), "dims": dict(dims)},
+        {"source": _job(spec), "output": str(output), "dims": dict(dims)},
         workdir=workdir,
         timeout_s=timeout_s,
         where=where,
         hint="PyTorch needs several times the model's size in memory to export it",
     )
     return output
+
+
+def _job(spec: Spec) -> dict[str, str]:
+    """Return a source as the worker takes it."""
+    match spec:
+        case BuilderSpec(file, function):
+            return {"file": str(file.resolve()), "function": function}
+        case ArchiveSpec(file):
+            return {"archive": str(file.resolve())}
+        case EncoderSpec(folder):
+            return {"folder": str(folder.resolve())}

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelc.errors import BadInput, ToolFailed, Where
-from modelc.frontends.torch import encoder, user_code
+from modelc.frontends.torch import encoder, exported, user_code
+from modelc.frontends.torch.archive.trees import Leaf
 from modelc.frontends.torch.example import Example, named_results
 from modelc.process import serve
 
@@ -18,14 +19,17 @@ KEPT: Final = "pkg.torch.onnx.name_scopes"
 
 
 def handle(job: dict[str, Any]) -> dict[str, Any]:
-    """Export `job["source"]`, a file with a function or a folder, to `job["output"]`."""
-    source, output = job["source"], Path(job["output"])
+    """Export `job["source"]`, a function's file, a folder or an archive, to `job["output"]`."""
+    source, output, dims = job["source"], Path(job["output"]), job["dims"]
     if "folder" in source:
-        example = encoder.load(Path(source["folder"]), job["dims"])
+        example = encoder.load(Path(source["folder"]), dims)
         where = Where(path=source["folder"])
+    elif "archive" in source:
+        example = exported.load(Path(source["archive"]), dims, output.parent)
+        where = Where(path=source["archive"])
     else:
         file = Path(source["file"])
-        example = user_code.build(file, source["function"], job["dims"])
+        example = user_code.build(file, source["function"], dims)
         where = Where(path=f"{file}:{source['function']}")
     names = _result_names(example, where)
     _export(example, names, output, where)
@@ -34,22 +38,17 @@ def handle(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _result_names(example: Example, where: Where) -> list[str]:
-    """Run the model once, in its state for inference: outputs are called what it calls them."""
+    """Return what a model calls its outputs.
+
+    Raises:
+        BadInput: it gives no tensors, two of one name, or can't be run.
+    """
     import torch
 
-    program = isinstance(example.model, torch.export.ExportedProgram)
-    module = example.model.module() if program else example.model.eval()
-    try:
-        with torch.inference_mode():
-            result = module(*example.arguments, **example.keywords)
-    except Exception as error:  # it is the user's own code
-        traceback.print_exc()
-        raise BadInput(
-            f"the model can't be run on its example inputs: {type(error).__name__}: {error}",
-            where=where,
-            hint="the traceback is in the log of the export, export_worker.log",
-        ) from error
-    names = [name for name, _ in named_results(result)]
+    if example.results is not None:
+        names = [name for name, _ in named_results(example.results, Leaf)]
+    else:
+        names = [name for name, _ in named_results(_run(example, where), torch.Tensor)]
     if not names or len(set(names)) != len(names):
         raise BadInput(
             "the model gives no tensors, or two of one name",
@@ -57,6 +56,24 @@ def _result_names(example: Example, where: Where) -> list[str]:
             hint="return a tensor, or a tuple or dict of tensors",
         )
     return names
+
+
+def _run(example: Example, where: Where) -> Any:
+    """Run a model once, in its state for inference."""
+    import torch
+
+    program = isinstance(example.model, torch.export.ExportedProgram)
+    module = example.model.module() if program else example.model.eval()
+    try:
+        with torch.inference_mode():
+            return module(*example.arguments, **example.keywords)
+    except Exception as error:  # it is the user's own code
+        traceback.print_exc()
+        raise BadInput(
+            f"the model can't be run on its example inputs: {type(error).__name__}: {error}",
+            where=where,
+            hint="the traceback is in the log of the export, export_worker.log",
+        ) from error
 
 
 def _export(example: Example, names: list[str], output: Path, where: Where) -> None:

@@ -1,4 +1,5 @@
-"""What a PyTorch source is: a function of the user's own, or the folder of an encoder."""
+"""What a PyTorch source is: a function of the user's own, an exported program, or the folder of an
+encoder."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from modelc.errors import BadInput, Where
 from modelc.frontends.fields import parse_json, read_text
 
 CONFIG: Final = "config.json"
+ARCHIVE: Final = ".pt2"
 
 GENERATES: Final = ("ForCausalLM", "LMHeadModel")
 """Ends of the names of architectures that are decoders, which have a frontend of their own."""
@@ -41,16 +43,26 @@ class EncoderSpec:
         return str(self.folder)
 
 
-Spec = BuilderSpec | EncoderSpec
+@dataclass(frozen=True)
+class ArchiveSpec:
+    """An exported program as `torch.export.save` writes it. Nothing in it is executed."""
+
+    file: Path
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+
+Spec = BuilderSpec | EncoderSpec | ArchiveSpec
 
 
 def is_spec(text: str) -> bool:
     """Tell whether `text` is FILE.py:FUNCTION or FILE.pt2, whether or not there is such a file."""
-    return _split(text) is not None or text.endswith(".pt2")
+    return _split(text) is not None or text.endswith(ARCHIVE)
 
 
 def parse_spec(text: str) -> Spec:
-    """Return what `FILE.py:FUNCTION` or the path of a folder stands for.
+    """Return what `FILE.py:FUNCTION`, `FILE.pt2` or the path of a folder stands for.
 
     Raises:
         BadInput: there is no such file or folder, or nothing is read from it.
@@ -70,22 +82,20 @@ def parse_spec(text: str) -> Spec:
             )
         return BuilderSpec(file, function)
     path = Path(text)
-    if path.suffix == ".pt2":
-        # torch.export.load (torch 2.13) unpickles what the archive says is pickled
-        # (weights_only=False), gives texts of symbolic sizes to sympify, which evaluates them, and
-        # looks up each node's target by attributes of torch.
-        raise BadInput(
-            "exported programs are not read from files, because loading one can run any code",
-            where=Where(path=text),
-            hint="write a Python file whose function returns torch.export.load(...), if you trust "
-            "it, and give FILE.py:FUNCTION",
-        )
+    if path.suffix == ARCHIVE:
+        if not path.is_file():
+            raise BadInput(
+                "there is no such file",
+                where=Where(path=text),
+                hint="torch.export.save writes one",
+            )
+        return ArchiveSpec(path)
     if path.is_dir():
         return EncoderSpec(_encoder_folder(path))
     raise BadInput(
         "no PyTorch source",
         where=Where(path=text),
-        hint="give FILE.py:FUNCTION, or a Hugging Face folder",
+        hint="give FILE.py:FUNCTION, FILE.pt2 or a Hugging Face folder",
     )
 
 
@@ -101,12 +111,18 @@ def is_encoder(folder: Path) -> bool:
 
 def spec_files(spec: Spec) -> tuple[Path, ...]:
     """Return the files whose contents a source depends on, sorted: those of an encoder's folder, or
-    the file of a function (what that imports is not known)."""
-    if isinstance(spec, BuilderSpec):
+    the file of a function (what that imports is not known) or of an archive."""
+    if not isinstance(spec, EncoderSpec):
         return (spec.file,)
     weights = spec.folder.glob("*.safetensors*")  # the index of several as well
     settings = (spec.folder / name for name in (CONFIG, "preprocessor_config.json"))
     return tuple(sorted({*weights, *(path for path in settings if path.is_file())}))
+
+
+def function_name(text: str) -> str:
+    """Return the function of `FILE.py:FUNCTION`, "" of any other source."""
+    parts = _split(text)
+    return parts[1] if parts else ""
 
 
 def _split(text: str) -> tuple[Path, str] | None:

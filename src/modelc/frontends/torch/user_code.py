@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from modelc.errors import BadInput, Where, nearest
+from modelc.frontends.torch import exported
 from modelc.frontends.torch.example import Example, from_inputs
 
 INPUTS: Final = "example_inputs"
@@ -35,8 +36,8 @@ def build(file: Path, function: str, dims: Mapping[str, int]) -> Example:
         )
     made = _call(builder, {}, where)
     if isinstance(made, torch.export.ExportedProgram):
-        _refuse_dims(dims, where, "an exported program has its sizes already")
-        return _of_program(made, where)
+        is_open = any(str(symbol).startswith("s") for symbol in made.range_constraints)
+        return exported.fix(made, dims, where) if dims or is_open else _of_program(made, where)
     if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], torch.nn.Module):
         _refuse_dims(dims, where, "the function gives the example inputs itself")
         return from_inputs(made[0], made[1], where)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any, Final
 
+from modelc.frontends.torch.spec import function_name
 from modelc.pipeline.network.job import (
     CALIBRATION_FEEDS,
     PREPROCESS,
@@ -122,7 +123,6 @@ def packages(job: NetworkJob) -> list[dict[str, str]]:
 
 def _front(job: NetworkJob) -> list[Step]:
     # Of FILE.py:FUNCTION the file is known by its contents, the function by its name.
-    function = str(job.source).rpartition(":")[2] if job.kind == "torch" else ""
     dims = {"dims": dict(job.recipe.network.dims)}
     if job.kind == "onnx":
         run = f"{_STEPS}:read_canonical"
@@ -131,7 +131,7 @@ def _front(job: NetworkJob) -> list[Step]:
         Step(
             "export",
             f"{_STEPS}:export_network",
-            options={**dims, "function": "" if job.source.is_dir() else function},
+            options={**dims, "function": function_name(str(job.source))},
             reads=(SOURCE,),
             tools=(*_ONNX, "torch", *(["transformers"] if job.source.is_dir() else [])),
             waits=True,
