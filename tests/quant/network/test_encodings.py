@@ -118,6 +118,17 @@ def test_masks_that_are_added_and_bounded_do_not_spoil_each_other() -> None:
     assert all(-50 < found[name].minimum < -15 for name in ("hidden", "bias.sum", "max", "scores"))
 
 
+def test_what_is_hidden_wholly_is_as_far_down_as_the_floor() -> None:
+    net = Net()
+    x, shown = net.input("x", [1, 4]), net.constant("shown", np.array([True, True, False, False]))
+    scores = net.op("Where", [shown, x, net.constant("low", np.float32(-30000))], "scores",
+                    dims=[1, 4])  # fmt: skip
+    model = net.model(net.op("Softmax", [scores], "chances", dims=[1, 4], axis=-1))
+    seen = gather_network_statistics(model, [{"x": np.ones((1, 4), np.float32)}])
+    found = choose_encodings(model, seen, nodes_of(model, A16)).values
+    assert found["low"] == found["scores"] and -21 < found["scores"].minimum < -15
+
+
 def test_a_constant_that_is_moved_twice_has_two_encodings() -> None:
     net = Net()
     zero = net.constant("zero", np.zeros((1, 4), np.float32))

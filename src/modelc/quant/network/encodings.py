@@ -181,7 +181,7 @@ class _Chooser:
         if bits > 8:
             chosen = _within_clip(value, chosen.widened(HEADROOM))
         if floor is not None and (chosen.low < floor or name in self._seen.hidden):
-            return Range(min(floor, chosen.high), chosen.high)
+            return Range(floor, max(floor, chosen.high))
         return chosen
 
     def _only_cut(self, slot: _Slot) -> _Slot | None:
@@ -225,7 +225,7 @@ def _constant_range(value: ir.Value, floor: float | None) -> Range:
         low = float(shown.min()) if shown.size else 0.0
         high = float(shown.max()) if shown.size else 0.0
         return Range(low if floor is None else min(floor, low), high)
-    return Range(low if floor is None else max(low, min(floor, high)), high)
+    return Range(low, high) if floor is None else Range(max(low, floor), max(high, floor))
 
 
 def _module(value: ir.Value) -> str:

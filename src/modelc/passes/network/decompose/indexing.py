@@ -15,6 +15,7 @@ from modelc.passes.network.read import (
     needed,
     number_of,
     sizes_of,
+    tensor_of,
     text,
 )
 from modelc.passes.network.sketch import Sketch
@@ -29,6 +30,20 @@ def _from_front(s: Sketch, indices: ir.Value, size: int) -> ir.Value | None:
         return s.constant(np.where(numbers < 0, numbers + size, numbers), "indices")
     behind = s.compare("Less", indices, 0)
     return s.where(behind, s.add(indices, size), indices)
+
+
+def gather(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
+    """Indices counted from the front; those of a table are so already, as word numbers."""
+    x, indices = needed(node), needed(node, 1)
+    if tensor_of(x) is not None or constant_of(indices) is not None or _is_counted(indices):
+        return None
+    axis = integer(node, "axis", 0) % len(sizes_of(x))
+    front = _from_front(s, indices, sizes_of(x)[axis])
+    return (
+        None
+        if front is None
+        else [s.op("Gather", [x, front], sizes_of(node.outputs[0]), axis=axis)]
+    )
 
 
 def gather_elements(s: Sketch, node: ir.Node) -> list[ir.Value] | None:

@@ -73,6 +73,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "Erf": Row(elementwise.erf, "taken only within a GELU"),
     "EyeLike": Row(shaping.eye_like, _REFUSED),
     "GRU": Row(recurrent.gated, "the batch can't be the first axis; no lengths"),
+    "Gather": Row(indexing.gather, f"{_WRONG}: negative indices of codes"),
     "GatherElements": Row(indexing.gather_elements, f"{_WRONG}: negative indices"),
     "GatherND": Row(indexing.gather_nd, "no batch axes, no bools"),
     "Gemm": Row(matrices.gemm, "no factors"),
