@@ -39,11 +39,8 @@ def gather(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
         return None
     axis = integer(node, "axis", 0) % len(sizes_of(x))
     front = _from_front(s, indices, sizes_of(x)[axis])
-    return (
-        None
-        if front is None
-        else [s.op("Gather", [x, front], sizes_of(node.outputs[0]), axis=axis)]
-    )
+    assert front is not None, "dynamic indices may count from behind"
+    return [s.op("Gather", [x, front], sizes_of(node.outputs[0]), axis=axis)]
 
 
 def gather_elements(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
