@@ -44,16 +44,12 @@ def test_the_language_is_replaced_once_in_a_launch(monkeypatch: pytest.MonkeyPat
     )
     counts = []
     for outputs in (8, 64):
-        given = {
-            "x": torch.ones(2, 32),
-            "w": torch.ones(outputs, 32),
-            "out": torch.zeros(2, outputs),
-        }
+        sizes = {"x": (2, 32), "w": (outputs, 32), "out": (2, outputs)}
+        given = {name: torch.ones(size).half() for name, size in sizes.items()}
         constants = {"N": outputs, "K": 32, "activation": "none", "most": 2}
-        given = {key: tensor.half() for key, tensor in given.items()}
         before = len(looked)
         interpret(variant_of("linear_few", given, constants), given, {"tokens": 2})
         counts.append(len(looked) - before)
         assert given["out"].eq(32).all()
         assert tl.core.is_builtin(tl.load) and tl.core.is_builtin(tl.tensor.to)
-    assert counts[0] == counts[1] < 20
+    assert max(counts) <= 10  # a few namespaces of two modules
