@@ -101,8 +101,6 @@ def test_a_chipset_without_weight_sharing(
         output=tmp_path / "bundle",
         context_length=32,
         ar=(8, 1),
-        calibration={"samples": 1, "sequence_length": 24},
-        verify={"tokens": 12, "min_sqnr_db": 5, "min_top1": 0.3, "max_perplexity_ratio": 2},
         store=Store(shared_store),
     )
     with made:
