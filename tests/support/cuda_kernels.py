@@ -78,10 +78,22 @@ def close(measured: torch.Tensor, expected: torch.Tensor, tolerance: float) -> N
     assert difference <= tolerance * max(scale, 1e-6), f"off by {difference:.3g} of {scale:.3g}"
 
 
-def compile_everywhere(variants: list[Variant], folder: Path, since: int = 80) -> None:
-    """Compile variants for every architecture that has what they use."""
-    for arch in ARCHES:
-        if arch >= since:
-            cubins = compile_variants(variants, arch, folder / f"sm{arch}", workdir=folder)
-            for variant in variants:
-                assert cubins[variant.key].path.read_bytes()[:4] == b"\x7fELF"
+def compile_at_ends(variants: list[Variant], folder: Path, since: int = 80) -> None:
+    """Compile variants for the oldest architecture that has what they use and for the newest: what
+    multiplies no matrices is the same instructions on those between."""
+    for arch in (since, max(ARCHES)):
+        cubins = compile_variants(variants, arch, folder / f"sm{arch}", workdir=folder)
+        for variant in variants:
+            assert cubins[variant.key].path.read_bytes()[:4] == b"\x7fELF"
+
+
+def is_worth_compiling(name: str, constants: Constants, arch: int) -> bool:
+    """Whether an architecture says something of a kernel that the oldest and the newest with it
+    don't: its tile is another one, or it multiplies by tensor cores, which differ."""
+    row = KERNELS[name]
+    ends = (row.since, max(ARCHES))
+    tile = row.tile(constants, arch)
+    multiplies = not {"GROUP", "GROUP_M"}.isdisjoint(tile.values)  # an order of blocks of a product
+    return arch >= row.since and (
+        multiplies or arch in ends or tile not in [row.tile(constants, end) for end in ends]
+    )

@@ -74,8 +74,8 @@ def test_htp_computes_what_the_graph_says(variant: str, tmp_path: Path) -> None:
 
 
 def test_no_scores_spill(tmp_path: Path) -> None:
-    """The attention of Llama 3.2 1B over 4096 positions, in a layer that is narrow otherwise."""
-    attention = {"heads": 32, "kv_heads": 8, "head_dim": 64, "rope": Rope(dim=64)}
+    """Half the heads of Llama 3.2 1B over 4096 positions, in a layer that is narrow otherwise."""
+    attention = {"heads": 16, "kv_heads": 4, "head_dim": 64, "rope": Rope(dim=64)}
     sizes = {"hidden_size": 128, "intermediate_size": 128, "layers": 1, "max_context": 4096}
     source = tiny_source(tiny_config(**attention, **sizes), tmp_path / "weights.bin")
     write_weights(source)

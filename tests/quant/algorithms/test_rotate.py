@@ -27,7 +27,7 @@ def peak_to_rms(values: Floats) -> float:
 
 
 def test_activations_lose_their_tails() -> None:
-    made = example()
+    made = example(4)
     plain, turned = watched(made, []), watched(made, [Rotate()])
     for before, after in zip(plain, turned, strict=True):
         for module in map(before.path, BEHIND_NORMS):
@@ -38,7 +38,7 @@ def test_activations_lose_their_tails() -> None:
 
 
 def test_four_bits_for_a_channel_lose_less(tmp_path: Path) -> None:
-    made = example()
+    made = example(4)
     plain, _ = quality(made, [], "w4", tmp_path)
     turned, _ = quality(made, [Rotate()], "w4", tmp_path)
     assert turned > plain + 0.3
@@ -53,7 +53,7 @@ def test_loud_channels_cost_no_more_than_others(tmp_path: Path) -> None:
 
 
 def test_norms_multiply_by_nothing_and_the_head_is_its_own() -> None:
-    made = example()
+    made = example(4)
     turned = worked(made.graph, made.model, [Rotate()])
     norms = [weight for name, weight in turned.items() if name.endswith("norm.weight")]
     assert len(norms) == 2 * made.model.config.layers + 1
@@ -62,7 +62,7 @@ def test_norms_multiply_by_nothing_and_the_head_is_its_own() -> None:
 
 
 def test_notes_say_what_kind_of_rotation_it_was() -> None:
-    made = example()
+    made = example(4)
     assert all(
         layer.notes[layer.path(name)][HADAMARD] == 1
         for layer in watched(made, [Rotate()])
@@ -76,7 +76,7 @@ def test_notes_say_what_kind_of_rotation_it_was() -> None:
 
 
 def test_what_was_seen_before_is_forgotten() -> None:
-    made = example()
+    made = example(4)
     fresh = watched(made, [Rotate()])
     seen = watched(made, [See(), Rotate()])
     for one, other in zip(fresh, seen, strict=True):

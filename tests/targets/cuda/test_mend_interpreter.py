@@ -1,10 +1,13 @@
 """The interpreter's conversions and masks against PyTorch's."""
 
 import numpy as np
+import pytest
 import torch
 import triton.language as tl
+from support.cuda_kernels import variant_of
 from triton.runtime import interpreter
 
+from modelc.targets.cuda.interpret import interpret
 from modelc.targets.cuda.mend_interpreter import mend_rounding, mend_splat
 
 BITS = {tl.bfloat16: torch.bfloat16, tl.float8e4nv: torch.float8_e4m3fn}
@@ -31,3 +34,22 @@ def test_a_comparison_of_scalars_makes_a_mask() -> None:
     spread = builder.create_splat(tl.block_type(tl.int1, [4]), truth)
     assert spread.data.dtype == np.bool_
     assert spread.data.all()
+
+
+def test_the_language_is_replaced_once_in_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of calls; and it is the compiler's again afterwards."""
+    patch, looked = interpreter._patch_builtin, []
+    monkeypatch.setattr(
+        interpreter, "_patch_builtin", lambda *given: (looked.append(given), patch(*given))
+    )
+    counts = []
+    for outputs in (8, 64):
+        sizes = {"x": (2, 32), "w": (outputs, 32), "out": (2, outputs)}
+        given = {name: torch.ones(size).half() for name, size in sizes.items()}
+        constants = {"N": outputs, "K": 32, "activation": "none", "most": 2}
+        before = len(looked)
+        interpret(variant_of("linear_few", given, constants), given, {"tokens": 2})
+        counts.append(len(looked) - before)
+        assert given["out"].eq(32).all()
+        assert tl.core.is_builtin(tl.load) and tl.core.is_builtin(tl.tensor.to)
+    assert max(counts) <= 10  # a few namespaces of two modules

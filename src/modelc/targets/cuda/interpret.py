@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelc.errors import ModelcError
-from modelc.targets.cuda.mend_interpreter import mend_dot, mend_rounding, mend_splat
+from modelc.targets.cuda.mend_interpreter import mend_calls, mend_dot, mend_rounding, mend_splat
 from modelc.targets.cuda.variant import Variant
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def interpret(
     """
     if os.environ.get(SWITCH) != "1":
         raise ModelcError(f"{SWITCH} is not set", hint="start the process with it")
+    mend_calls()
     mend_dot()
     mend_rounding()
     mend_splat()

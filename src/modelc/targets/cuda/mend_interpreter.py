@@ -80,3 +80,35 @@ def mend_dot() -> None:
 
     mended.mended = True  # type: ignore[attr-defined]
     builder.create_dot = mended
+
+
+def mend_calls() -> None:
+    """The interpreter looks through the whole language for what it must replace, whenever one
+    function calls another: let it do so once in a launch."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang
+    if getattr(patch, "mended", False):
+        return
+    patched: set[str] = set()  # modules of the language, while a kernel runs
+
+    def mended(function: Any) -> Any:
+        known = {id(tl): "tl", id(tl.core): "tl.core"}
+        seen = {known[id(it)] for it in function.__globals__.values() if id(it) in known}
+        if seen and seen <= patched:
+            return None  # of a call, which takes nothing back
+        scope = patch(function)
+        if not patched:  # of the kernel itself
+            restore = scope.restore
+
+            def restored() -> None:
+                patched.clear()
+                restore()
+
+            scope.restore = restored
+        patched.update(seen)
+        return scope
+
+    mended.mended = True  # type: ignore[attr-defined]
+    interpreter._patch_lang = mended

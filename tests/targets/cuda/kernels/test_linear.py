@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.cuda_kernels import close, reference_of, run_both, variant_of
+from support.cuda_kernels import close, is_worth_compiling, reference_of, run_both, variant_of
 
 from modelc.targets.cuda.aot import ARCHES, compile_variants
 from modelc.targets.cuda.kernel import Tile
@@ -277,7 +277,7 @@ def test_linear_layers_compile_for_every_architecture(arch: int, tmp_path: Path)
     variants = [
         variant_of(name, given, constants, KERNELS[name].tile(constants, arch))
         for name, given, constants in realistic()
-        if KERNELS[name].since <= arch
+        if is_worth_compiling(name, constants, arch)
     ]
     cubins = compile_variants(variants, arch, tmp_path, workdir=tmp_path)
     for variant in variants:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.commands import modelc
+from support.commands import Ran
 from support.sdk_doubles import HOST, make_sdk
 
 from modelc.errors import Missing
@@ -115,12 +116,15 @@ def test_environment_of_the_tools(tmp_path: Path) -> None:
     }
 
 
-def test_doctor_says_whether_there_is_one(tmp_path: Path) -> None:
+def test_doctor_says_whether_there_is_one(
+    tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = make_sdk(tmp_path / "sdk")
     for variable, state, word in (
         (str(root), "ok", "QAIRT 2.39.0"),
         ("", "note", "neither"),
     ):
-        found = modelc("doctor", "--json", store=tmp_path, env={"QAIRT_SDK_ROOT": variable})
+        monkeypatch.setenv("QAIRT_SDK_ROOT", variable)
+        found = call("doctor", "--json")
         row = next(row for row in found.json() if row["name"] == "toolchain sdk")
         assert row["state"] == state and word in row["detail"]
