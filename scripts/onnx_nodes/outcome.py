@@ -6,20 +6,21 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 Verdict = Literal[
-    "passed", "folded", "refused", "refused by the provider", "caught", "as the CPU", "wrong",
-    "crashed", "not in scope",
+    "passed", "folded", "refused", "refused by the provider", "caught", "as the CPU", "coarse",
+    "wrong", "crashed", "not in scope",
 ]  # fmt: skip
 """passed: compiled, simulated, and what the test expects.
 folded: the passes computed it; nothing is left for HTP.
 refused: by the frontend or a pass, with a reason. Refused by the provider: when it was compiled.
 caught: other numbers than expected, and the verification that ends every compile fails.
 as the CPU: other numbers than expected, but those of ONNX Runtime's CPU, which is the reference.
+coarse: other numbers than expected, but those that the scheme's codes give on the CPU as well.
 wrong: other numbers than expected, and than the CPU's, and the verification passes.
 crashed: HTP's compiler or the simulator, which ends the compile as an error."""
 
 VERDICTS: Final[tuple[Verdict, ...]] = (
-    "passed", "folded", "refused", "refused by the provider", "caught", "as the CPU", "wrong",
-    "crashed", "not in scope",
+    "passed", "folded", "refused", "refused by the provider", "caught", "as the CPU", "coarse",
+    "wrong", "crashed", "not in scope",
 )  # fmt: skip
 
 

@@ -23,12 +23,14 @@ from onnx_nodes.cases import Case
 from onnx_nodes.compare import compare, is_verified
 from onnx_nodes.explain import explain
 from onnx_nodes.forked import in_child
-from onnx_nodes.outcome import Outcome
+from onnx_nodes.outcome import Outcome, Verdict
 from onnx_nodes.schemes import CHIPSET, TriedScheme
 from onnx_nodes.simulated import TIMEOUT_S, Refusal, simulate
 
 _NEWER: Final = ("is more than opset", "needs opset", "has unsupported type")
 """What the frontend says of operators, attributes and types that opset 23 doesn't have."""
+
+_AS_CODED: Final = "the quantised graph gives that on the CPU, too"
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _through(case: Case, tried: TriedScheme, source: Path, kept: Path) -> Outcom
             reason=found.reason,
             hint=found.hint,
         )
-    return _compared(told, lowered, case, tried, found)
+    return _compared(told, lowered, case, tried, found, coded)
 
 
 def _reads_inputs(graph: ir.Graph) -> bool:
@@ -147,7 +149,13 @@ def _compared(
     case: Case,
     tried: TriedScheme,
     outputs: dict[str, np.ndarray],
+    coded: ir.Model | None = None,
 ) -> Outcome:
+    """Return an outcome with its verdict.
+
+    Args:
+        coded: the graph that gave the outputs, in the scheme's codes.
+    """
     assert lowered.canonical is not None and lowered.graph is not None
     found = compare(case.expected, outputs, tried.tolerance)
     told = replace(told, sqnr_db=found.sqnr_db, error=found.error)
@@ -161,6 +169,11 @@ def _compared(
         why = explain(lowered.graph, case.inputs, case.expected, outputs, tried.tolerance)
         reason = f"{reason}; {why}" if why else reason
     verified = is_verified(reference, outputs, tried.scheme)
+    if tried.scheme.is_quantised and coded is not None:
+        on_cpu = NetworkReference(coded).run(case.inputs)
+        if not compare(on_cpu, outputs, tried.tolerance).difference:
+            how: Verdict = "coarse" if verified else "caught"
+            return replace(told, verdict=how, reason=f"{reason}; {_AS_CODED}")
     return replace(told, verdict="wrong" if verified else "caught", reason=reason)
 
 

@@ -24,6 +24,7 @@ _NETWORK: Final = (
     "modelc.passes.network.merge_moves:MergeMoves",
     "modelc.passes.network.fuse_batch_norm:FuseBatchNorm",
     "modelc.passes.network.fuse_norms:FuseNorms",
+    "modelc.passes.network.fuse_clips:FuseClips",
     "modelc.passes.network.fuse_activations:FuseActivations",
     "modelc.passes.network.remove_dead_code:RemoveDeadCode",
 )

@@ -166,6 +166,21 @@ def _activations() -> Case:
     return Case(network(nodes, feeds, "y", constants), feeds)
 
 
+def _clips() -> Case:
+    feeds = {"x": normal(2, 6), "z": normal(2, 6, seed=1)}
+    nodes = [
+        node("Min", "x high", "a"),
+        node("Max", "low a", "b"),
+        node("Max", "z low", "c"),
+        node("Min", "c high", "d"),
+        node("Min", "z low", "e"),
+        node("Max", "e high", "turned"),
+        node("Max", "x z", "other"),
+    ]
+    constants = {"high": np.float32(0.5), "low": np.array([-0.25], np.float32)}
+    return Case(network(nodes, feeds, "b d turned other", constants), feeds)
+
+
 def _masks() -> Case:
     feeds = {"x": normal(1, 2, 4, 4), "mask": np.array([[[[1, 1, 1, 0]]]], np.float32)}
     nodes = [
@@ -229,6 +244,7 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "remove_dead_code": _dead,
     "fuse_batch_norm": _batch_norm,
     "fuse_norms": _norms,
+    "fuse_clips": _clips,
     "fuse_activations": _activations,
     "bound_masks": _masks,
     "decompose_operators": _decompose,

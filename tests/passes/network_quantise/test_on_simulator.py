@@ -178,3 +178,18 @@ def test_what_hangs_on_how_far_the_codes_reach(tmp_path: Path) -> None:
     wanted = NetworkReference(model).run(feed)
     quantised = QuantiseNetwork(choose_encodings(model, seen, nodes)).apply(model)
     assert sqnr(wanted, simulate(quantised, feed, tmp_path)) > 60
+
+
+def test_a_channel_that_is_next_to_nothing(tmp_path: Path) -> None:
+    """With scales of its own HTP makes anything of it, in 16 bits."""
+    net, random = Net(), np.random.default_rng(0)
+    weight = random.normal(size=(10, 6)).astype(np.float32)
+    weight[:, 0] *= 1e-6
+    product = net.op("MatMul", [net.input("x", [1, 4, 10]), net.constant("weight", weight)], "y",
+                     dims=[1, 4, 6])  # fmt: skip
+    model = net.model(product)
+    feed = {"x": random.uniform(0, 10, (1, 4, 10)).astype(np.float32)}
+    seen = gather_network_statistics(model, [feed])
+    wanted = NetworkReference(model).run(feed)
+    quantised = QuantiseNetwork(choose_encodings(model, seen, {"y": A16})).apply(model)
+    assert sqnr(wanted, simulate(quantised, feed, tmp_path)) > 40

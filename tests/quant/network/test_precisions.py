@@ -108,3 +108,16 @@ def test_sums_along_an_axis_are_never_of_8_bits() -> None:
     scheme = find_network_scheme("w8a8_pure")
     found = assign_precisions(model, scheme, seen, {"sums": "a8"})
     assert found.nodes["sums"].activations == "uint16" and found.widened == ("sums",)
+
+
+def test_what_crashes_in_codes_is_refused() -> None:
+    net = Net()
+    weights = [net.weight("w", 1, 6, 4), net.weight("r", 1, 6, 2)]
+    gru = net.op("GRU", [net.input("x", [3, 1, 4]), *weights], "gru", dims=[3, 1, 1, 2],
+                 hidden_size=2)  # fmt: skip
+    model = net.model(gru)
+    seen = gather_network_statistics(model, [{"x": np.ones((3, 1, 4), np.float32)}])
+    with pytest.raises(BadInput, match="GRU can't be quantised") as caught:
+        assign_precisions(model, W8A16, seen)
+    assert "op:GRU=float" in caught.value.hint
+    assert assign_precisions(model, W8A16, seen, {"op:GRU": "float"}).needs_fp16

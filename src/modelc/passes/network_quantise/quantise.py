@@ -14,6 +14,7 @@ from modelc.ir.emit import Scope
 from modelc.ir.encodings import Encoding
 from modelc.ir.legality import Stage
 from modelc.ir.network_encodings import (
+    BITS,
     ActivationType,
     NetworkEncodings,
     is_float,
@@ -185,10 +186,13 @@ class _Writer:
         precision = self._encodings.nodes[str(node.name)]
         coded = code_weight(linear, precision, self._encodings.scales.get(str(weight.name)))
         name = f"{weight.name}.of.{node.name}" if len(weight.uses()) > 1 else str(weight.name)
+        scale = _scale_of(node.inputs[0])
+        made_in = self._encodings.values.get(str(node.outputs[0].name))
+        if made_in is not None and BITS[made_in.dtype] > 8:
+            coded = coded.computable(scale, made_in.scale)
         if linear.bias is not None:
             assert linear.bias.const_value is not None
             bias = _bias(linear, linear.bias.const_value.numpy())
-            scale = _scale_of(node.inputs[0])
             coded = coded.widened(bias, scale)
             made = put_bias(scope, bias, coded, scale, f"{linear.bias.name}.of.{node.name}")
             node.replace_input_with(2, made)

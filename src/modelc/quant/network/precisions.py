@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import onnx_ir as ir
 
-from modelc.errors import BadInput, nearest
+from modelc.errors import BadInput, Where, nearest
 from modelc.ir.network_encodings import BITS, Precision, is_float
 from modelc.ir.operands import linear_of
 from modelc.ir.provenance import module_of
@@ -25,6 +25,10 @@ OPERATOR: Final = "op:"
 
 ONLY_16: Final = frozenset({"CumSum"})
 """What HTP computes wrongly in 8 bits, and says nothing: its sums come out unlike any."""
+
+
+ONLY_FLOAT: Final = frozenset({"GRU"})
+"""What crashes HTP's compiler if it is quantised."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ def assign_precisions(
             the last one counts.
 
     Raises:
-        BadInput: a pattern matches no node, or a precision is none.
+        BadInput: a pattern matches no node, a precision is none, or codes are wanted of a node that
+            HTP can't have in codes.
     """
     if overrides and not scheme.is_quantised:
         raise BadInput(
@@ -81,6 +86,14 @@ def assign_precisions(
             if _has_say(text, node):
                 nodes[str(node.name)] = precision
                 chosen.add(str(node.name))
+    for node in floats:
+        if node.op_type in ONLY_FLOAT and nodes[str(node.name)].activations != "float":
+            raise BadInput(
+                f"{node.op_type} can't be quantised: HTP's compiler crashes",
+                where=Where(module=module_of(node)),
+                hint=f"--override 'op:{node.op_type}=float' leaves it in half precision, where the "
+                "chipset has that",
+            )
     free = {name: row for name, row in nodes.items() if name not in chosen}
     widened = {
         str(node.name): wider(nodes[str(node.name)])

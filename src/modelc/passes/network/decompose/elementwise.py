@@ -96,6 +96,15 @@ def celu(s: Sketch, node: ir.Node) -> list[ir.Value]:
     return [s.mul(s.op("Elu", [s.div(x, alpha)], alpha=1.0), alpha)]
 
 
+def prelu(s: Sketch, node: ir.Node) -> list[ir.Value] | None:
+    """A slope that varies: max(x, 0) + slope * min(x, 0)."""
+    x, slope = needed(node), needed(node, 1)
+    if constant_of(slope) is not None:
+        return None
+    below = s.mul(slope, s.op("Min", [x, s.number(0.0, x)]))
+    return [s.add(s.op("Max", [x, s.number(0.0, x)]), below)]
+
+
 def softplus(s: Sketch, node: ir.Node) -> list[ir.Value]:
     """max(x, 0) + log(1 + exp(-|x|)): HTP's own is off by half a percent."""
     x = needed(node)

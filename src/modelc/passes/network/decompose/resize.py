@@ -103,6 +103,8 @@ def _is_taken(node: ir.Node, scales: list[float]) -> bool:
     usual = not special and (
         text(node, "mode", "nearest") == "linear" or real(node, "cubic_coeff_a", -0.75) == -0.75
     )
+    if coordinates == "align_corners" and text(node, "mode", "nearest") == "cubic":
+        known = ()  # nothing but zeros in 16 bits
     if coordinates == "pytorch_half_pixel" and min(sizes_of(node.outputs[0])[2:], default=1) == 1:
         known = ()  # there it differs from half_pixel, which HTP doesn't know
     return usual and coordinates in known and _is_plain(node, scales)

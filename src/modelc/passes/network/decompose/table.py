@@ -95,6 +95,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "Mod": Row(elementwise.mod, "no fmod"),
     "Neg": Row(integers.negative, "no integers"),
     "OneHot": Row(indexing.one_hot, f"{_WRONG}: negative indices"),
+    "PRelu": Row(elementwise.prelu, "a slope that varies can't be quantised"),
     "Pad": Row(shaping.pad, f"{_WRONG}: edges; none for some axes, negative, wrapping"),
     "Pow": Row(elementwise.power, "base and exponent must be of one type"),
     "RMSNormalization": Row(norms.rms_norm, "only over the last axis"),
