@@ -14,7 +14,7 @@ folded: the passes computed it; nothing is left for HTP.
 refused: by the frontend or a pass, with a reason. Refused by the provider: when it was compiled.
 caught: other numbers than expected, and the verification that ends every compile fails.
 as the CPU: other numbers than expected, but those of ONNX Runtime's CPU, which is the reference.
-coarse: other numbers than expected, but those that the scheme's codes give on the CPU as well.
+coarse: other numbers than expected, but the quantised graph is as far off on the CPU.
 wrong: other numbers than expected, and than the CPU's, and the verification passes.
 crashed: HTP's compiler or the simulator, which ends the compile as an error."""
 

@@ -22,8 +22,8 @@ _MEANINGS: Final[dict[Verdict, str]] = {
     "refused by the provider": "when HTP's compiler was asked, with a reason and what to do",
     "caught": "other numbers than expected; the verification that ends a compile fails",
     "as the CPU": "other numbers than expected, but those of ONNX Runtime's CPU, the reference",
-    "coarse": "other numbers than expected, but those of the quantised graph on the CPU as well: "
-    "the scheme's codes are too coarse for them",
+    "coarse": "other numbers than expected, but the quantised graph is as far off on the CPU: the "
+    "scheme's codes are too coarse",
     "wrong": "other numbers than expected, and than the CPU's, and the verification passes",
     "crashed": "the compiler or the simulator; the compile ends with an error",
     "not in scope": "no static float32 model has it",

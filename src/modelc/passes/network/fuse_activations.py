@@ -1,7 +1,7 @@
 """GELU, HardSwish and Mish as exporters spell them out, back into one operator.
 
-HTP has all three, and takes Erf only as part of a GELU. SiLU stays Sigmoid and Mul: opset 23 has
-no operator for it.
+HTP has the first two, and takes Erf only as part of a GELU; Mish is written out for it in one exact
+way. SiLU stays Sigmoid and Mul: opset 23 has no operator for it.
 """
 
 from __future__ import annotations

@@ -112,6 +112,13 @@ def softplus(s: Sketch, node: ir.Node) -> list[ir.Value]:
     return [s.add(s.op("Relu", [x]), s.op("Log", [s.add(decay, 1.0)]))]
 
 
+def mish(s: Sketch, node: ir.Node) -> list[ir.Value]:
+    """x * tanh(softplus(x))"""
+    x = needed(node)
+    (soft,) = softplus(s, node)
+    return [s.mul(x, s.op("Tanh", [soft]))]
+
+
 def softsign(s: Sketch, node: ir.Node) -> list[ir.Value]:
     x = needed(node)
     return [s.div(x, s.add(s.op("Abs", [x]), 1.0))]

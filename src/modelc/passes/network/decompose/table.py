@@ -92,6 +92,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "Mean": Row(elementwise.one_operand, "two operands at least"),
     "MeanVarianceNormalization": Row(norms.mean_variance, _REFUSED),
     "Min": Row(elementwise.one_operand, "two operands at least"),
+    "Mish": Row(elementwise.mish, _REFUSED),
     "Mod": Row(elementwise.mod, "no fmod"),
     "Neg": Row(integers.negative, "no integers"),
     "OneHot": Row(indexing.one_hot, f"{_WRONG}: negative indices"),
