@@ -80,6 +80,7 @@ def compile_binary(context: StepContext) -> None:
     Raises:
         ToolFailed: operators are refused, all of which are told; or it fails otherwise.
     """
+    from concurrent.futures import ThreadPoolExecutor
     from dataclasses import asdict
 
     from modelc.targets.snapdragon import binary
@@ -88,21 +89,23 @@ def compile_binary(context: StepContext) -> None:
 
     model = _lowered(context) / GRAPH
     make = compile_with_fallback if context.options["fallback"] else compile_network
-    try:
-        made = make(
-            model,
-            NAME,
-            chipset_of(context),
-            options_of(context),
-            context.out / f"{NAME}.bin",
-            workdir=context.scratch,
-            timeout_s=TIMEOUT_S,
-        )
-    except ToolFailed:
-        if not context.options["fallback"]:
-            _tell_refused(_probe(context))
-        raise
-    for name, rows in ((OPERATORS, made.verdicts), (COSTS, static_costs(model))):
+    with ThreadPoolExecutor(1) as beside:
+        costs = beside.submit(static_costs, model)
+        try:
+            made = make(
+                model,
+                NAME,
+                chipset_of(context),
+                options_of(context),
+                context.out / f"{NAME}.bin",
+                workdir=context.scratch,
+                timeout_s=TIMEOUT_S,
+            )
+        except ToolFailed:
+            if not context.options["fallback"]:
+                _tell_refused(_probe(context))
+            raise
+    for name, rows in ((OPERATORS, made.verdicts), (COSTS, costs.result())):
         (context.out / name).write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
     (context.out / INFO).write_text(json.dumps(binary.to_json(made.info), indent=1) + "\n")
     (context.out / PARTITION).write_text(json.dumps(asdict(made.partition), indent=1) + "\n")

@@ -23,11 +23,11 @@ Progress = Callable[[int, str], None]
 AT_ONCE: Final = 4
 """Feeds that are run at the same time, at most."""
 
-SAMPLED: Final = 1 << 14
+SAMPLED: Final = 1 << 13
 """Values of a tensor of one feed that are counted, about: there are many feeds. Counting takes
 longer than inference; extremes are of all values."""
 
-TOGETHER: Final = 16
+TOGETHER: Final = 32
 """Feeds whose statistics are merged at once, which costs little more than merging two."""
 
 WHOLLY_HIDDEN: Final = 1000.0

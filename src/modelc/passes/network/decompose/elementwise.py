@@ -76,6 +76,12 @@ def atanh(s: Sketch, node: ir.Node) -> list[ir.Value]:
     return [s.mul(s.op("Log", [ratio]), 0.5)]
 
 
+def tangent(s: Sketch, node: ir.Node) -> list[ir.Value]:
+    """sin / cos"""
+    x = needed(node)
+    return [s.div(s.op("Sin", [x]), s.op("Cos", [x]))]
+
+
 def cosh(s: Sketch, node: ir.Node) -> list[ir.Value]:
     up, down = _exponentials(s, needed(node))
     return [s.add(up, down)]

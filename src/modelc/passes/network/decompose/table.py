@@ -124,6 +124,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "Softplus": Row(elementwise.softplus, "off by half a percent"),
     "Softsign": Row(elementwise.softsign, _REFUSED),
     "Sum": Row(elementwise.one_operand, "two operands at least"),
+    "Tan": Row(elementwise.tangent, "half precision, whatever the codes"),
     "Transpose": Row(integers.transpose, "no int64 inputs"),
     "Trilu": Row(shaping.trilu, _REFUSED),
 }
