@@ -6,17 +6,32 @@ import errno
 import hashlib
 import os
 import shutil
+import struct
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from modelc.errors import BadInput, Damaged, ModelcError, Where
 from modelc.hashing import CHUNK_BYTES, file_digest
 
 NO_SPACE = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+
+DAMAGED_ZIP: Final = (
+    OSError,
+    EOFError,
+    ValueError,
+    NotImplementedError,  # zipfile's word for a compression that it doesn't know
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What `zipfile`, and NumPy by way of it, raise for damaged files: cut off, bad sums, compressed or
+encrypted in a way that isn't known, entries that aren't what they should be."""
 
 
 @dataclass(frozen=True)

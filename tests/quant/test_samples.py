@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +151,19 @@ def npz(**arrays: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def compressed(method: int = zipfile.ZIP_DEFLATED, torn: bool = False) -> bytes:
+    """Return a .npz whose only entry says that it is compressed otherwise, or isn't sound."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, input_ids=np.arange(600))
+    content = bytearray(stream.getvalue())
+    directory = content.index(b"PK\x01\x02")
+    for place in (8, directory + 10):
+        content[place : place + 2] = method.to_bytes(2, "little")
+    if torn:
+        content[80:90] = bytes([0xFF] * 10)
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -159,6 +173,8 @@ def npz(**arrays: np.ndarray) -> bytes:
         (lambda: npz(input_ids=np.array([{}], object)), "not a .npz file: Object arrays"),
         (lambda: npz(input_ids=np.arange(6))[:-30], "not a .npz file"),
         (lambda: b"PK\x03\x04 no zip", "not a .npz file"),
+        (lambda: compressed(method=99), "compression method is not supported"),
+        (lambda: compressed(torn=True), "decompressing"),
     ],
 )
 def test_npz_that_is_none(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from modelc.errors import Damaged, Where
+from modelc.files import DAMAGED_ZIP
 from modelc.quant.schemes import SCHEMES
 from modelc.targets.runtime import Runtime
 from modelc.verify.report import Check, Thresholds, Verification, measure, threshold_checks
@@ -71,7 +71,7 @@ def load_reference(path: Path) -> tuple[list[int], np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as data:
             token_ids, logits = data["token_ids"], data["logits"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (*DAMAGED_ZIP, KeyError) as error:
         raise Damaged(f"no reference logits: {error}", where=Where(path=str(path))) from error
     if logits.ndim != 2 or token_ids.shape != logits.shape[:1] or logits.dtype != np.float32:
         raise Damaged("reference logits of a wrong shape", where=Where(path=str(path)))

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from modelc.files import whole_file
+from modelc.files import DAMAGED_ZIP, whole_file
 from modelc.ir.arrays import load_arrays, load_sequence, save_arrays, save_sequence
 
 _OBSERVED: Final = "observed.npz"
@@ -66,7 +65,7 @@ class Checkpoint:
             units = int(arrays.pop(_UNITS))
             states = load_sequence(self._states(min(units, most)))
             self.gatherer.restore(arrays)
-        except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
+        except (*DAMAGED_ZIP, KeyError, IndexError):
             return None  # none yet, or torn by a loss of power: it is made again
         return units, states
 

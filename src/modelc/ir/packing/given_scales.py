@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelc.errors import Damaged, Where
+from modelc.files import DAMAGED_ZIP
 from modelc.hashing import digest
 from modelc.ir.arrays import save_arrays
 from modelc.ir.packing.kinds import MATRIX_KINDS
@@ -95,7 +96,7 @@ def load(path: Path) -> dict[str, GivenScales]:
                     multiples = _checked_multiples(archive[f"{module}/multiples"], bits)
                 scales = _checked_scales(fields["scales"])
                 found[module] = GivenScales(kind, int(fields["first_row"]), scales, multiples)
-    except (ValueError, KeyError, TypeError, OSError, MemoryError, zipfile.BadZipFile) as error:
+    except (*DAMAGED_ZIP, KeyError, TypeError, MemoryError) as error:
         raise Damaged(f"not a file of scales: {error}", where=Where(path=str(path))) from error
     return found
 

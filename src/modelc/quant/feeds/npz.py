@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,22 +10,11 @@ from typing import Final
 import numpy as np
 
 from modelc.errors import BadInput, Where, nearest
+from modelc.files import DAMAGED_ZIP
 from modelc.quant.feeds.inputs import Feed, InputSpec, fit_feed
 
 MAX_BYTES: Final = 8 << 30
 """Of all arrays unpacked; they are in memory together."""
-
-# What zipfile and NumPy raise for damaged files: cut off, bad sums, a compression or encryption
-# that isn't known, headers that aren't arrays' or claim more than there is memory for.
-_DAMAGED: Final = (
-    OSError,
-    EOFError,
-    ValueError,
-    MemoryError,
-    NotImplementedError,  # zipfile's word for a compression that it doesn't know
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def fits(path: Path, start: bytes) -> bool:
@@ -70,7 +58,7 @@ def _arrays(path: Path, specs: Sequence[InputSpec]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as saved:
             found = {spec.name: saved[spec.name] for spec in specs if spec.name in saved.files}
             names = list(saved.files)
-    except _DAMAGED as error:
+    except (*DAMAGED_ZIP, MemoryError) as error:  # or a header claims more than there is
         raise BadInput(f"not a .npz file: {error}", where=where) from error
     if missing := [spec.name for spec in specs if spec.name not in found]:
         raise BadInput(

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from modelc.errors import BadInput, Where
+from modelc.files import DAMAGED_ZIP
 from modelc.ir.arrays import save_arrays
 from modelc.quant.samples.row import Row, check_ids
 
@@ -41,7 +42,7 @@ def read(path: Path, vocabulary: int) -> list[Row]:
         with np.load(path, allow_pickle=False) as saved:
             names = [name for name in NAMES if name in saved.files][:1] or saved.files
             arrays = {name: saved[name] for name in names}
-    except (OSError, EOFError, ValueError, MemoryError, zipfile.BadZipFile) as error:
+    except (*DAMAGED_ZIP, MemoryError) as error:  # or a header claims more than there is
         raise BadInput(f"not a .npz file: {error}", where=Where(path=str(path))) from error
     return [row for name, array in arrays.items() for row in _rows(name, array, vocabulary, path)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from modelc.errors import BadInput, Where
+from modelc.files import DAMAGED_ZIP
 from modelc.frontends.fields import MAX_JSON_BYTES, parse_json
 
 MODELS: Final = "models/"
@@ -76,9 +76,7 @@ def open_container(path: Path) -> Iterator[Container]:
     except BadInput as error:
         raise BadInput(error.message, where=error.where if error.where.path else where,
                        hint=error.hint) from error  # fmt: skip
-    except (
-        zipfile.BadZipFile, struct.error, NotImplementedError, EOFError, OSError, ValueError,
-    ) as error:  # fmt: skip
+    except DAMAGED_ZIP as error:
         raise BadInput(
             f"the archive can't be read: {error}",
             where=where,
